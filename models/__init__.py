@@ -1,0 +1,1 @@
+"""The five methods: network, losses, training, export; and the released weights."""

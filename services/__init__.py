@@ -1,0 +1,1 @@
+"""The runnable services, and the runtime they share."""

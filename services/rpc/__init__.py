@@ -1,0 +1,1 @@
+"""gRPC: generated messages and the helpers that every server and client shares."""
