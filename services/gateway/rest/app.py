@@ -1,0 +1,206 @@
+"""The REST application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.formparsers import MultiPartParser
+from starlette.responses import Response
+
+from services.errors import Errors, MienError
+from services.gateway.core import Gateway
+from services.gateway.rest import problems
+from services.gateway.rest.examples import DETECT_EXAMPLE, VERIFY_EXAMPLE
+from services.gateway.rest.inputs import (
+    DetectJson,
+    VerifyFields,
+    VerifyJson,
+    read_detect,
+    read_verify,
+)
+from services.gateway.rest.middleware import RequestScope
+from services.gateway.rest.schemas import (
+    DetectOut,
+    HealthOut,
+    ModelsOut,
+    ProblemOut,
+    VerifyOut,
+    detect_out,
+    models_out,
+    verify_out,
+)
+from services.settings import ImageSettings
+from services.telemetry import count_request
+
+_IMAGE_ERRORS = tuple(error for error in Errors if error.name.startswith("IMAGE_"))
+_COMMON_ERRORS = (
+    Errors.INVALID_REQUEST,
+    Errors.MALFORMED_BODY,
+    Errors.UNSUPPORTED_MEDIA_TYPE,
+    Errors.REQUEST_TOO_LARGE,
+    *_IMAGE_ERRORS,
+    Errors.OVERLOADED,
+    Errors.DEADLINE_EXCEEDED,
+)
+_BASE64_GROWTH = 4 / 3
+_SLACK = 64 * 1024  # headers of parts, text fields
+
+
+def create_app(gateway: Gateway, image: ImageSettings) -> FastAPI:
+    """Makes the REST application.
+
+    Args:
+        gateway: does the work.
+        image: how large pictures and how many references may be.
+    """
+    app = FastAPI(
+        title="Mien",
+        version="1",
+        summary="Face verification at a stated false-match rate.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    largest = image.max_bytes * (image.max_references + 1)
+    # Pictures stay in memory: they are never written to a temporary file.
+    MultiPartParser.spool_max_size = largest + _SLACK
+    problems.install(app)
+    app.add_middleware(RequestScope, max_body_bytes=int(largest * _BASE64_GROWTH) + _SLACK)
+    _add_faces(app, gateway, image)
+    _add_operations(app, gateway)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
+    async def verify(request: Request) -> Response:
+        command = await read_verify(request, image.max_references)
+        answer = await gateway.verify(command)
+        return _ok("/v1/verify", verify_out(answer, request.state.request_id))
+
+    @app.post(
+        "/v1/detect",
+        response_model=DetectOut,
+        operation_id="detect",
+        summary="Find every face in a picture and measure it.",
+        tags=["faces"],
+        responses={
+            200: {"content": {"application/json": {"example": DETECT_EXAMPLE}}},
+            **problems.responses(*_COMMON_ERRORS),
+        },
+        openapi_extra=_body(DetectJson, {"image": _FILE}, ["image"]),
+    )
+    async def detect(request: Request) -> Response:
+        answer = await gateway.detect(await read_detect(request), "image")
+        return _ok("/v1/detect", detect_out(answer, request.state.request_id))
+
+    app.post(
+        "/v1/verify",
+        response_model=VerifyOut,
+        operation_id="verify",
+        summary="Say whether a probe and its references show the same person.",
+        tags=["faces"],
+        responses={
+            200: {"content": {"application/json": {"example": VERIFY_EXAMPLE}}},
+            **problems.responses(
+                *_COMMON_ERRORS,
+                Errors.FACE_INDEX_OUT_OF_RANGE,
+                Errors.MODEL_UNKNOWN,
+                Errors.THRESHOLD_UNKNOWN,
+                Errors.EMBEDDING_UNAVAILABLE,
+            ),
+        },
+        openapi_extra=_body(
+            VerifyJson,
+            {
+                "probe": _FILE,
+                "reference": {"type": "array", "items": _FILE, "minItems": 1},
+                **VerifyFields.model_json_schema()["properties"],
+            },
+            ["probe", "reference"],
+        ),
+    )(verify)
+    app.post("/verify", include_in_schema=False)(verify)
+
+
+def _add_operations(app: FastAPI, gateway: Gateway) -> None:
+    @app.get(
+        "/v1/models",
+        response_model=ModelsOut,
+        operation_id="listModels",
+        summary="List the embedding models that are served, with their thresholds.",
+        tags=["models"],
+        responses=problems.responses(Errors.EMBEDDING_UNAVAILABLE),
+    )
+    async def models() -> Response:
+        return _ok("/v1/models", models_out(await gateway.models()))
+
+    @app.get("/healthz/live", response_model=HealthOut, operation_id="live", tags=["health"])
+    async def live() -> HealthOut:
+        """The process answers."""
+        return HealthOut(status="live")
+
+    @app.get(
+        "/healthz/ready",
+        response_model=HealthOut,
+        operation_id="ready",
+        tags=["health"],
+        responses=problems.responses(Errors.NOT_READY),
+    )
+    async def ready() -> HealthOut:
+        """The models are loaded and warm; requests are welcome."""
+        if not gateway.is_ready:
+            raise MienError(Errors.NOT_READY, "The models are not loaded yet.", retry_after=1.0)
+        return HealthOut(status="ready")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+
+def _body(
+    json_model: type[DetectJson | VerifyJson], form: dict[str, Any], required: list[str]
+) -> dict[str, Any]:
+    """Describes a body that may be multipart or JSON."""
+    schema = json_model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    multipart = {"type": "object", "properties": form, "required": required}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": multipart},
+                "application/json": {"schema": schema},
+            },
+        }
+    }
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            license_info=app.license_info,
+            routes=app.routes,
+        )
+        schemas = document["components"]["schemas"]
+        schemas["ProblemOut"] = ProblemOut.model_json_schema()
+        schemas["Selection"] = VerifyFields.model_json_schema()["$defs"]["Selection"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _ok(method: str, answer: VerifyOut | DetectOut | ModelsOut) -> Response:
+    count_request("rest", method, "ok")
+    return Response(answer.model_dump_json(), media_type="application/json")

@@ -1,0 +1,105 @@
+"""What every gRPC server of Mien has: health, reflection, request ids, errors from one table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.errors import Errors, MienError
+from services.rpc.status import to_status
+from services.telemetry import count_request, get_logger, new_request_id, use_request_id
+from services.telemetry.request_id import HEADER
+
+_log = get_logger(__name__)
+_Answer = TypeVar("_Answer")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class RpcServer:
+    """A grpc.aio server with the standard services beside Mien's own.
+
+    Args:
+        address: "host:port" (port 0 takes a free one) or "unix:PATH".
+        services: full names of the services that will be added.
+        max_message_bytes: largest message in either direction.
+    """
+
+    def __init__(self, address: str, services: list[str], max_message_bytes: int) -> None:
+        self.server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        self._services = services
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        reflection.enable_server_reflection(
+            [*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self.server
+        )
+        port = self.server.add_insecure_port(address)
+        self.address = address if address.startswith("unix:") else f"{_host(address)}:{port}"
+
+    async def start(self) -> None:
+        """Starts to listen; the services are NOT_SERVING until `ready`."""
+        await self._set_health(NOT_SERVING)
+        await self.server.start()
+
+    async def ready(self) -> None:
+        """Tells health checks that work is welcome."""
+        await self._set_health(SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Turns health checks away, lets calls finish for ``grace`` seconds, then stops."""
+        await self._set_health(NOT_SERVING)
+        await self.server.stop(grace)
+
+    async def _set_health(self, state: Any) -> None:
+        for service in ["", *self._services]:
+            await self._health.set(service, state)
+
+
+async def answer(
+    context: _Context, method: str, work: Callable[[str], Awaitable[_Answer]]
+) -> _Answer:
+    """Runs one unary call: request id in and out, errors to statuses, outcome to the metrics.
+
+    Args:
+        context: the call.
+        method: its short name, for metrics and logs.
+        work: does the call; it is given the request id.
+    """
+    metadata = dict(context.invocation_metadata() or ())
+    offered = metadata.get(HEADER)
+    request_id = new_request_id(offered if isinstance(offered, str) else None)
+    await context.send_initial_metadata(((HEADER, request_id),))
+    with use_request_id(request_id):
+        try:
+            result = await work(request_id)
+        except MienError as error:
+            failure = error
+        except asyncio.CancelledError:
+            count_request("grpc", method, "cancelled")
+            raise
+        except Exception:  # noqa: BLE001 - the outermost frame: logged, and answered without its text
+            _log.exception("request failed", method=method)
+            failure = MienError(Errors.INTERNAL, "The request failed inside Mien.")
+        else:
+            count_request("grpc", method, "ok")
+            return result
+    count_request("grpc", method, failure.kind.code)
+    await context.abort_with_status(to_status(failure))
+    raise AssertionError("abort_with_status always raises")
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]

@@ -1,0 +1,169 @@
+"""All settings: environment variables ``MIEN_...``, an optional TOML file, typed and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "MIEN_"
+NESTED = "__"
+FILE_VARIABLE = "MIEN_CONFIG"
+_NOT_SETTINGS = (FILE_VARIABLE, "MIEN_TEST_")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SettingsError(Exception):
+    """The settings are not valid; the message names each one at fault."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageSettings(_Group):
+    """What a picture may be."""
+
+    max_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="largest picture file, bytes")
+    max_pixels: int = Field(40_000_000, ge=256, description="largest picture, pixels")
+    max_references: int = Field(32, ge=1, le=1000, description="reference pictures in one call")
+
+
+class DecisionSettings(_Group):
+    """When a decision is made, and when it is withheld."""
+
+    default_fmr: float = Field(1e-3, gt=0, lt=1, description="false-match rate if none is named")
+    min_quality: float = Field(
+        10.0, ge=0, le=100, description="below this unified quality: inconclusive"
+    )
+    max_yaw: float = Field(70.0, gt=0, le=180, description="beyond this many degrees: inconclusive")
+    max_pitch: float = Field(60.0, gt=0, le=180, description="likewise, up or down")
+
+
+class DetectionSettings(_Group):
+    """How faces are looked for."""
+
+    model: str = Field("yunet", description="detector, as name or name@version")
+    min_score: float = Field(0.6, gt=0, lt=1, description="least detector score of a face")
+    max_faces: int = Field(500, ge=1, description="most faces that are reported in one picture")
+
+
+class GatewaySettings(_Group):
+    """The gateway: REST and gRPC."""
+
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8000
+    grpc_host: str = "127.0.0.1"
+    grpc_port: Port = 50051
+    embedding_address: str | None = Field(
+        None, description="host:port of the embedding service; none: run it in this process"
+    )
+    workers: int = Field(
+        0, ge=0, le=256, description="threads that decode and detect; 0: one for each CPU"
+    )
+    max_in_flight: int = Field(64, ge=1, description="requests at work at once; more get 429")
+    timeout_seconds: float = Field(30.0, gt=0, description="longest time for one request")
+    drain_seconds: float = Field(10.0, ge=0, description="time to finish requests at shutdown")
+
+
+class EmbeddingSettings(_Group):
+    """The embedding service."""
+
+    host: str = "127.0.0.1"
+    port: Port = 50052
+    metrics_port: Port = Field(9102, description="Prometheus metrics when it runs by itself")
+    models: tuple[str, ...] = Field(
+        ("sface",), min_length=1, description="embedders to load; the first is the default"
+    )
+    max_batch: int = Field(256, ge=1, description="most crops in one call")
+
+
+class EngineSettings(_Group):
+    """What runs the networks."""
+
+    preference: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: one for each CPU")
+
+
+class Settings(BaseSettings):
+    """The settings of one process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter=NESTED, extra="forbid", frozen=True
+    )
+
+    home: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("mien")),
+        description="folder of pulled weights and added models",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+    image: ImageSettings = ImageSettings()
+    decision: DecisionSettings = DecisionSettings()
+    detection: DetectionSettings = DetectionSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    engine: EngineSettings = EngineSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        file = os.environ.get(FILE_VARIABLE)
+        toml = [TomlConfigSettingsSource(settings_cls, Path(file))] if file else []
+        return (init_settings, env_settings, *toml)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Reads the settings and checks them.
+
+    Raises:
+        SettingsError: names every setting that is unknown or has a wrong value, and the file if it
+            cannot be read.
+    """
+    _refuse_unknown_variables(os.environ)
+    file = os.environ.get(FILE_VARIABLE)
+    if file and not Path(file).is_file():
+        raise SettingsError(f"{FILE_VARIABLE}: there is no file {file}")
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic itself
+    except ValidationError as error:
+        lines = [
+            f"{variable(fault['loc'])}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("\n".join(lines)) from error
+    except ValueError as error:
+        raise SettingsError(f"{file or PREFIX}: {error}") from error
+
+
+def variable(location: Iterable[str | int]) -> str:
+    """The environment variable of a setting, from its path in the settings."""
+    return PREFIX + NESTED.join(str(part) for part in location).upper()
+
+
+def _refuse_unknown_variables(environment: Iterable[str]) -> None:
+    known = {variable([name]) for name in Settings.model_fields}
+    for name in sorted(environment):
+        if not name.startswith(PREFIX) or name.startswith(_NOT_SETTINGS):
+            continue
+        if name.split(NESTED)[0] not in known:
+            raise SettingsError(f"{name}: there is no such setting; `mien config` lists them all")

@@ -1,0 +1,91 @@
+"""Prometheus metrics, and the one way to measure time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Histogram, Info
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+STAGES = Histogram(
+    "mien_stage_seconds", "Time that one stage of a request took.", ["stage"], buckets=_BUCKETS
+)
+REQUESTS = Counter(
+    "mien_requests_total",
+    "Requests by interface, method and outcome.",
+    ["interface", "method", "outcome"],
+)
+DECISIONS = Counter(
+    "mien_decisions_total", "Decisions by model and outcome.", ["model", "decision"]
+)
+QUALITY = Histogram(
+    "mien_face_quality",
+    "Unified quality of the faces that were compared.",
+    buckets=tuple(range(10, 101, 10)),
+)
+SIMILARITY = Histogram(
+    "mien_similarity",
+    "Similarity of the pairs that were compared.",
+    ["model"],
+    buckets=tuple(round(-0.2 + 0.1 * step, 1) for step in range(13)),
+)
+BATCH_SIZE = Histogram(
+    "mien_batch_size", "Crops in one inference.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+_BUILD = Info("mien_build", "The version that runs.")
+
+
+def mark_build() -> None:
+    """Says in the metrics which version runs."""
+    _BUILD.info({"version": version(), "python": platform.python_version()})
+
+
+def version() -> str:
+    """Mien's own version."""
+    return importlib.metadata.version("mien")
+
+
+def count_request(interface: str, method: str, outcome: str) -> None:
+    """Counts a finished request; ``outcome`` is "ok" or an error code."""
+    REQUESTS.labels(interface, method, outcome).inc()
+
+
+class Stopwatch:
+    """Times the stages of one request, in the answer and in the metrics.
+
+    A stage that is timed several times, on several threads even, adds up.
+    """
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times a block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - start)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Adds time that was measured elsewhere."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+        STAGES.labels(name).observe(seconds)
+
+    def merge(self, other: Stopwatch) -> None:
+        """Takes over another stopwatch's stages; they are in the metrics already."""
+        for name, seconds in other._seconds.items():
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def milliseconds(self) -> dict[str, float]:
+        """Milliseconds by stage, and the total since the start."""
+        rounded = {name: round(value * 1e3, 3) for name, value in self._seconds.items()}
+        rounded["total"] = round((time.perf_counter() - self._start) * 1e3, 3)
+        return rounded
