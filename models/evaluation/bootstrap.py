@@ -140,7 +140,8 @@ class ImpostorTail:
 
     `scores` (M,) descends and is finite; `person_a` and `person_b` (M,) number the two people in
     0..P-1; `images` (P,) counts the images of each. `complete` says that no finite score is
-    missing, which is so for a tail that was not cut.
+    missing, which is so for a tail that was not cut. `sets` (P,) numbers the set of images that
+    each person belongs to: comparisons across sets do not take part.
     """
 
     scores: FloatArray
@@ -148,15 +149,17 @@ class ImpostorTail:
     person_b: IndexArray
     images: FloatArray
     complete: bool
+    sets: IndexArray
 
     def comparisons(self, multiplicity: FloatArray | None = None) -> float:
         """Return the number of cross-person comparisons, each person counted so many times (P,).
 
-        Pairs of images of different people are all pairs less those within a person:
-        ((sum m n)^2 - sum (m n)^2) / 2, exact in float64 up to 2**53.
+        Within a set, pairs of images of different people are all pairs less those within a
+        person: ((sum m n)^2 - sum (m n)^2) / 2, exact in float64 up to 2**53.
         """
         counted = self.images if multiplicity is None else self.images * multiplicity
-        return float(counted.sum() ** 2 - (counted**2).sum()) / 2
+        in_sets = np.bincount(self.sets, weights=counted)
+        return float((in_sets**2).sum() - (counted**2).sum()) / 2
 
     def thresholds(
         self, targets: Sequence[float], multiplicity: FloatArray | None = None

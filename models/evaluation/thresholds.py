@@ -92,7 +92,11 @@ def _tiles(count: int) -> Iterator[tuple[slice, slice]]:
 
 
 def impostor_tail(
-    score: ScoreTile, images: IndexArray, person: IndexArray, length: int
+    score: ScoreTile,
+    images: IndexArray,
+    person: IndexArray,
+    length: int,
+    sets: IndexArray | None = None,
 ) -> ImpostorTail:
     """Score all cross-person comparisons and keep the `length` largest finite ones.
 
@@ -101,10 +105,12 @@ def impostor_tail(
         images: numbers of the images that take part, shape (N,).
         person: person of each, shape (N,), in 0..P-1 without gaps.
         length: scores to keep, at least 1. Memory grows with it and not with N squared.
+        sets: set of each person, shape (P,); only people of one set are compared.
 
     Raises:
         ValueError: a score is NaN or ``+inf``, or a tile has the wrong shape.
     """
+    set_of = np.zeros(int(person.max()) + 1, dtype=np.intp) if sets is None else sets
     scores = np.empty(0)
     pairs = np.empty((2, 0), dtype=np.intp)
     floor, complete = -np.inf, True
@@ -113,6 +119,7 @@ def impostor_tail(
         if tile.shape != (images[rows].size, images[columns].size):
             raise ValueError(f"the score function returned shape {tile.shape}")
         counted = person[rows, None] != person[None, columns]
+        counted &= set_of[person[rows]][:, None] == set_of[person[columns]][None]
         if rows == columns:
             counted = np.triu(counted, k=1)
         if np.any(counted & ~(tile < np.inf)):
@@ -132,6 +139,7 @@ def impostor_tail(
         person_b=pairs[1, order],
         images=np.bincount(person).astype(np.float64),
         complete=complete,
+        sets=set_of,
     )
 
 
@@ -152,6 +160,13 @@ def _flags(acquired: ArrayLike, names: Sequence[Hashable]) -> NDArray[np.bool_]:
     return usable
 
 
+def _comparisons(person: IndexArray, set_of: IndexArray) -> int:
+    """Cross-person comparisons within sets."""
+    images = np.bincount(person)
+    in_sets = np.bincount(set_of, weights=images).astype(np.int64)
+    return (int((in_sets**2).sum()) - int((images**2).sum())) // 2
+
+
 def fit_thresholds(
     source: NDArray[np.floating] | ScoreTile,
     people: Sequence[Hashable] | NDArray[np.generic],
@@ -159,6 +174,7 @@ def fit_thresholds(
     *,
     similarity: Similarity = "cosine",
     acquired: ArrayLike | None = None,
+    sets: Sequence[Hashable] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[FittedThreshold]:
@@ -173,6 +189,9 @@ def fit_thresholds(
         similarity: how embeddings are compared; not used with a function.
         acquired: shape (N,), false where acquisition failed: those comparisons count and never
             match (ISO/IEC 19795-1 treats them apart; here they enter as score ``-inf``).
+        sets: set of images that each belongs to, N names. Images of different sets are not
+            compared and a person belongs to one set, since two sets may show the same people
+            under other names.
         resamples: draws of people for the 95 % interval.
         seed: makes the interval repeatable.
 
@@ -199,14 +218,20 @@ def fit_thresholds(
         score = _only_acquired(vector_scores(filled, similarity), usable)
     named = [number for number, name in enumerate(names) if name is not None and name != ""]
     known = np.array(named, dtype=np.intp)
-    count, (person,) = person_indices(names[number] for number in named)
-    if count < 2:
+    labels = [0] * len(names) if sets is None else list(sets)
+    if len(labels) != len(names):
+        raise ValueError(f"{len(names)} people but {len(labels)} sets")
+    count, (person,) = person_indices((labels[number], names[number]) for number in named)
+    _, (set_of_image,) = person_indices(labels[number] for number in named)
+    set_of = np.zeros(count, dtype=np.intp)
+    set_of[person] = set_of_image
+    comparisons = _comparisons(person, set_of)
+    if comparisons == 0:
         raise ValueError("a threshold needs images of at least two known people")
-    comparisons = (known.size**2 - int((np.bincount(person) ** 2).sum())) // 2
     most = max(allowed_false_matches(target, comparisons) for target in targets)
     length = max(TAIL_MARGIN * (most + 1), SHORTEST_TAIL)
     while True:
-        tail = impostor_tail(score, known, person, length)
+        tail = impostor_tail(score, known, person, length, set_of)
         try:
             fitted = bootstrap_thresholds(tail, targets, resamples=resamples, seed=seed)
         except TailExhaustedError:

@@ -127,7 +127,7 @@ class Gateway:
             MienError: the embedding service does not answer.
         """
         model = await self._embedding.model("")
-        geometry = _geometry(model)
+        geometry = crop_geometry(model)
         await self._in_pool(lambda: self._pipeline.prepare(picture, FaceChoice(), geometry, ""))
         self._warm = True
 
@@ -172,7 +172,7 @@ class Gateway:
         point = operating_point(
             model, command.fmr, command.threshold, self._settings.decision.default_fmr
         )
-        prepared = await self._prepare_all(command, _geometry(model))
+        prepared = await self._prepare_all(command, crop_geometry(model))
         for one in prepared:
             watch.merge(one.stopwatch)
         probe, references = prepared[0], prepared[1:]
@@ -260,6 +260,7 @@ def _reference_fields(count: int) -> list[str]:
     return ["reference"] if count == 1 else [f"references[{index}]" for index in range(count)]
 
 
-def _geometry(model: model_pb2.ModelInfo) -> CropGeometry:
+def crop_geometry(model: model_pb2.ModelInfo) -> CropGeometry:
+    """The crop that a model takes."""
     crop = model.crop
     return CropGeometry(crop.width, crop.height, crop.template, crop.template_scale)

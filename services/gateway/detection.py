@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -33,7 +34,11 @@ _BORDER = 0.3
 _LENIENT_SCORE = 0.3
 
 _SAME_FACE_OVERLAP = 0.3
-_MULTIPLE = 32  # the network's deepest stride
+_VOTING_OVERLAP = 0.6
+# Pictures are padded to few distinct sizes, because the engine prepares itself for each new one.
+_MULTIPLE = 64
+_MULTIPLE_WHEN_LARGE = 128
+_USUAL_SIZES = ((256, 256), (640, 640), (640, 512), (512, 640), (640, 384), (384, 640))
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,14 @@ class FaceDetector:
         self._max_faces = max_faces
         self._grids: dict[tuple[int, int, int], NDArray[np.float32]] = {}
         self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Prepares the engine for the usual sizes, on all of its streams."""
+        blanks = [np.zeros((1, 3, *size), np.float32) for size in _USUAL_SIZES]
+        streams = self._engine.info.streams
+        with ThreadPoolExecutor(streams) as pool:
+            for blank in blanks:
+                list(pool.map(self._engine.infer, [{self._input: blank}] * streams))
 
     def detect(self, picture: Pixels) -> list[Detection]:
         """Finds every face, largest box first.
@@ -183,11 +196,34 @@ def scales(height: int, width: int) -> list[float]:
 
 
 def _merge(rows: NDArray[np.float32]) -> list[Detection]:
-    """Keeps the best-scored of rows that show the same face (non-maximum suppression)."""
+    """Joins rows that show the same face.
+
+    The best-scored row of each face is found by non-maximum suppression; its box and points then
+    become the mean, weighted by score, of all rows that overlap it well. Cells and scales err
+    independently of each other, so the mean is steadier than the best of them (box voting).
+    """
     if not len(rows):
         return []
     kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 4].tolist(), 0.0, _SAME_FACE_OVERLAP)
-    return [_detection(rows[index]) for index in np.asarray(kept).ravel()]
+    overlaps = _overlaps(rows[np.asarray(kept).ravel()], rows)
+    found = []
+    for index, overlap in zip(np.asarray(kept).ravel(), overlaps, strict=True):
+        votes = rows[overlap >= _VOTING_OVERLAP]
+        mean = np.average(votes, axis=0, weights=votes[:, 4])
+        mean[4] = rows[index, 4]
+        found.append(_detection(mean))
+    return found
+
+
+def _overlaps(chosen: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of each chosen box with each row's box."""
+    corners = chosen[:, None, :2] + chosen[:, None, 2:4]
+    near = np.maximum(chosen[:, None, :2], rows[None, :, :2])
+    far = np.minimum(corners, (rows[:, :2] + rows[:, 2:4])[None])
+    common = np.clip(far - near, 0, None).prod(axis=2)
+    areas = chosen[:, None, 2:4].prod(axis=2) + rows[None, :, 2:4].prod(axis=2)
+    shares: NDArray[np.float32] = common / (areas - common)
+    return shares
 
 
 def _detection(row: NDArray[np.float32]) -> Detection:
@@ -213,4 +249,5 @@ def _centre_inside(face: Detection, picture: Pixels) -> bool:
 
 
 def _round_up(length: int) -> int:
-    return -(-length // _MULTIPLE) * _MULTIPLE
+    multiple = _MULTIPLE if length <= _USUAL_SIDE else _MULTIPLE_WHEN_LARGE
+    return -(-length // multiple) * multiple

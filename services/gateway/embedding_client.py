@@ -68,6 +68,7 @@ class EmbeddingClient:
                 ("grpc.max_receive_message_length", _MAX_MESSAGE),
                 ("grpc.max_send_message_length", _MAX_MESSAGE),
                 ("grpc.service_config", _SERVICE_CONFIG),
+                ("grpc.enable_http_proxy", 0),
             ],
         )
         self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)

@@ -65,6 +65,11 @@ class PreparedFace:
     crop: Pixels | None
     stopwatch: Stopwatch
 
+    @classmethod
+    def missing(cls, choice: FaceChoice) -> PreparedFace:
+        """What stands for a picture that could not be used at all."""
+        return cls(choice, 0, None, None, None, Stopwatch())
+
 
 class PicturePipeline:
     """Works on one picture at a time; safe to use from several threads.

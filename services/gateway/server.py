@@ -44,7 +44,11 @@ def load_detector(zoo: Zoo, settings: Settings) -> FaceDetector:
     )
     # YuNet is published with a fixed size; only OpenVINO can free it (ONNX Runtime cannot).
     engine = load_engine(zoo.weights(card), "openvino", options)
-    return FaceDetector(card, engine, settings.detection.min_score, settings.detection.max_faces)
+    detector = FaceDetector(
+        card, engine, settings.detection.min_score, settings.detection.max_faces
+    )
+    detector.warm_up()
+    return detector
 
 
 def load_pipeline(zoo: Zoo, settings: Settings) -> PicturePipeline:

@@ -37,6 +37,7 @@ def tail_of(scores: Floats, people: NDArray[np.intp], length: int | None = None)
         person_b=people[column[order]],
         images=np.bincount(people).astype(np.float64),
         complete=length is None or length >= row.size,
+        sets=np.zeros(int(people.max()) + 1, np.intp),
     )
 
 
@@ -95,6 +96,7 @@ def test_complete_tail_with_failures_accepts_all_that_was_acquired() -> None:
         person_b=np.array([1]),
         images=np.array([2.0, 2.0]),
         complete=True,
+        sets=np.zeros(2, np.intp),
     )
     assert tail.thresholds([0.0, 0.25]) == [math.nextafter(0.4, 1), LOWEST_THRESHOLD]
 
@@ -176,6 +178,7 @@ def test_what_cannot_be_resampled_is_refused() -> None:
         bootstrap_by_person(nothing, "ab", "ab", resamples=0)
     with pytest.raises(ValueError, match="confidence"):
         bootstrap_by_person(nothing, "ab", "ab", confidence=95)
-    alone = ImpostorTail(np.empty(0), np.empty(0, np.intp), np.empty(0, np.intp), np.ones(1), True)
+    no_one = np.empty(0, np.intp)
+    alone = ImpostorTail(np.empty(0), no_one, no_one, np.ones(1), True, np.zeros(1, np.intp))
     with pytest.raises(ValueError, match="two people"):
         bootstrap_thresholds(alone, [0.1])

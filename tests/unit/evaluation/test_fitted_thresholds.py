@@ -146,3 +146,24 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit_thresholds(lambda rows, columns: np.full((rows.size, columns.size), np.nan), people)
     with pytest.raises(ValueError, match="returned shape"):
         fit_thresholds(lambda rows, _: np.zeros(rows.size), people)
+
+
+def test_pictures_of_different_sets_are_not_compared() -> None:
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((60, 16))
+    people = [f"p{number % 10}" for number in range(60)]
+    sets = [number // 30 for number in range(60)]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = unit @ unit.T
+    impostors = np.array(
+        [
+            scores[i, j]
+            for i in range(60)
+            for j in range(i)
+            if people[i] != people[j] and sets[i] == sets[j]
+        ]
+    )
+    (fitted,) = fit_thresholds(vectors, people, (0.05,), sets=sets, resamples=50)
+    assert fitted.impostor_comparisons == impostors.size
+    assert fitted.people == 20
+    assert fitted.similarity == pytest.approx(threshold_at_fmr(impostors, 0.05))

@@ -1,0 +1,41 @@
+"""`mien bench`: speed, each figure beside a reference measured in the same run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.bench.result import BenchResult
+from services.bench.verify import bench_verify
+from services.cli.context import command_settings
+from services.cli.faces import JsonOption
+from services.cli.output import out, print_json
+
+app = typer.Typer(help="Measure speed beside a reference.", no_args_is_help=True)
+
+
+@app.callback()
+def _bench() -> None:
+    """Keeps the subcommand's name while there is only one."""
+
+
+@app.command()
+def verify(
+    seconds: Annotated[float, typer.Option(min=2, help="Time for each of the two.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """One POST /v1/verify after another, beside the same work in a plain loop."""
+    _show(bench_verify(command_settings(), seconds), as_json)
+
+
+def _show(result: BenchResult, as_json: bool) -> None:
+    if as_json:
+        print_json(result.as_json())
+        return
+    ratio = result.value / result.reference
+    out.print(
+        f"{result.value:.1f} {result.unit}; reference {result.reference:.1f}; ratio {ratio:.2f}"
+    )
+    for name, value in result.details.items():
+        out.print(f"  {name}: {value}")

@@ -1,0 +1,67 @@
+"""Puts the commands together, and turns every failure into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from models.zoo import FetchError, ZooError
+from services.cli import bench, evaluate, faces, models, system
+from services.cli.output import err
+from services.errors import MienError
+from services.evaluation import PairsError
+from services.runtime import EngineError
+from services.settings import SettingsError
+from services.telemetry.metrics import version
+
+ERROR = 3
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="mien",
+    help="Face verification at a stated false-match rate. Settings: environment MIEN_..., see "
+    "`mien config`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+faces.add_commands(app)
+evaluate.add_commands(app)
+system.add_commands(app)
+app.add_typer(models.app, name="models")
+app.add_typer(bench.app, name="bench")
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"mien {version()}")
+        raise typer.Exit
+
+
+# Typer carries its own copy of click, whose base class of usage errors it does not export.
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_FAILURES = (MienError, ZooError, FetchError, EngineError, SettingsError, PairsError)
+
+
+def main() -> None:
+    """Runs the command line; exits with 3 on every error, usage included."""
+    try:
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        error.show()
+        sys.exit(ERROR)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(_INTERRUPTED)
+    except _FAILURES as error:
+        field = error.field if isinstance(error, MienError) else None
+        err.print(f"mien: {f'{field}: ' if field else ''}{error}", style="red", markup=False)
+        sys.exit(ERROR)
+    sys.exit(code if isinstance(code, int) else 0)

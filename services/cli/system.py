@@ -1,0 +1,111 @@
+"""`mien serve`, `mien health`, `mien config`, `mien openapi` and `mien demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import grpc
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.cli.context import command_settings, run
+from services.cli.demo import run_demo
+from services.cli.output import err, out
+from services.gateway.rest.document import openapi_text
+from services.serve import Service
+from services.serve import serve as serve_services
+from services.settings import Settings, load_settings, variable
+from services.telemetry import configure_logging
+
+_HEALTH_TIMEOUT = 3.0
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the commands to the root."""
+    app.command()(serve)
+    app.command()(health)
+    app.command()(config)
+    app.command()(openapi)
+    app.command()(demo)
+
+
+def serve(
+    service: Annotated[
+        str, typer.Argument(help="all (in one process), gateway or embedding.")
+    ] = "all",
+) -> None:
+    """Run Mien until it is interrupted: all services in one process, or one by name."""
+    if service not in ("all", "gateway", "embedding"):
+        raise typer.BadParameter("name all, gateway or embedding")
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    chosen: Service = service  # type: ignore[assignment]  # one of the three, as checked
+    serve_services(settings, chosen)
+
+
+def health(
+    address: Annotated[str, typer.Argument(help="host:port of a gRPC service.")] = "",
+) -> int:
+    """Ask a running service over gRPC whether it is healthy. Exit code: 0 yes, 1 no."""
+    gateway = load_settings().gateway
+    target = address or f"{gateway.grpc_host}:{gateway.grpc_port}"
+
+    async def work() -> bool:
+        options = [("grpc.enable_http_proxy", 0)]
+        async with grpc.aio.insecure_channel(target, options=options) as channel:
+            try:
+                stub: Any = health_pb2_grpc.HealthStub(channel)  # its types know no methods
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_TIMEOUT)
+            except grpc.aio.AioRpcError:
+                return False
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    healthy = asyncio.run(work())
+    out.print(f"{target}: {'serving' if healthy else 'not serving'}")
+    return 0 if healthy else 1
+
+
+def config(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print every setting, its value here, and what it is for."""
+    settings = load_settings()
+    if as_json:
+        sys.stdout.write(settings.model_dump_json(indent=2) + "\n")
+        return
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if not hasattr(value, "model_fields_set"):
+            _print_setting(variable([name]), value, field.description)
+            continue
+        for inner, described in type(value).model_fields.items():
+            _print_setting(variable([name, inner]), getattr(value, inner), described.description)
+
+
+def openapi(
+    file: Annotated[Path | None, typer.Argument(help="Write here; else print.")] = None,
+) -> None:
+    """Write the OpenAPI 3.1 description of the REST interface."""
+    text = openapi_text()
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        file.write_text(text, encoding="utf-8")
+
+
+def demo() -> int:
+    """Start Mien, verify real photographs over REST and gRPC, print the decisions."""
+    settings = command_settings()
+    all_right = run(run_demo(settings))
+    if not all_right:
+        err.print("The decisions are not what the photographs show.", style="red")
+    return 0 if all_right else 1
+
+
+def _print_setting(name: str, value: object, description: str | None) -> None:
+    shown = ",".join(str(v) for v in value) if isinstance(value, tuple) else value
+    about = f"  [dim]# {description}[/dim]" if description else ""
+    out.print(f"{name}={'' if shown is None else shown}{about}", soft_wrap=True)

@@ -1,0 +1,110 @@
+"""Verification accuracy on a list of pairs, and the figures that a card may quote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation import VerificationReport, evaluate_pairs
+from models.evaluation.plots import ScoreSet, write_curves
+from services.evaluation.extract import Extraction
+from services.evaluation.pairs import Pair, person_of
+
+_FOLDS_IF_NONE = 10
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Scores of pairs.
+
+    Attributes:
+        scores: similarity of each pair; ``-inf`` where a picture could not be enrolled.
+        same: whether each shows one person.
+        folds: fold of each.
+    """
+
+    scores: NDArray[np.float64]
+    same: NDArray[np.bool_]
+    folds: NDArray[np.str_]
+
+
+def pictures_of(pairs: list[Pair]) -> list[str]:
+    """Each picture of the pairs once, in order."""
+    return sorted({path for pair in pairs for path in (pair.path1, pair.path2)})
+
+
+def score_pairs(pairs: list[Pair], extraction: Extraction) -> PairScores:
+    """Compares the two pictures of each pair.
+
+    A pair list with a single fold is dealt out over ten, in its order, because a threshold must
+    not be chosen on the pairs that it is judged on.
+    """
+    scores = np.full(len(pairs), -np.inf)
+    for index, pair in enumerate(pairs):
+        first, second = extraction.vectors[pair.path1], extraction.vectors[pair.path2]
+        if first is None or second is None:
+            continue
+        if extraction.metric == "euclidean":
+            scores[index] = -float(np.linalg.norm(first - second))
+        else:
+            norms = float(np.linalg.norm(first) * np.linalg.norm(second))
+            scores[index] = float(np.dot(first, second)) / max(norms, 1e-12)
+    folds = np.array([pair.fold for pair in pairs])
+    if len(set(folds)) < 2:
+        folds = np.array([str(index % _FOLDS_IF_NONE) for index in range(len(pairs))])
+    return PairScores(scores, np.array([pair.same for pair in pairs]), folds)
+
+
+def report(pairs: list[Pair], extraction: Extraction) -> tuple[VerificationReport, PairScores]:
+    """Judges the scores of pairs; intervals by person where the same people stand in folders."""
+    scored = score_pairs(pairs, extraction)
+    people = None
+    first = [person_of(pair.path1) for pair in pairs]
+    second = [person_of(pair.path2) for pair in pairs]
+    if all((a == b) == pair.same for a, b, pair in zip(first, second, pairs, strict=True)):
+        people = (first, second)
+    found = evaluate_pairs(
+        scored.scores,
+        scored.same,
+        scored.folds,
+        people[0] if people else None,
+        people[1] if people else None,
+    )
+    return found, scored
+
+
+def as_json(found: VerificationReport, extraction: Extraction) -> dict[str, Any]:
+    """The report as one flat object; accuracy and TAR in percent, EER and FTE as fractions."""
+    pictures = len(extraction.vectors)
+    return {
+        "model": extraction.model,
+        "pairs": found.pairs,
+        "pictures": pictures,
+        "accuracy": round(found.accuracy, 4),
+        "accuracy_se": round(found.accuracy_se, 4),
+        "accuracy_interval": _rounded(found.accuracy_interval),
+        "tar_at_fmr": {f"{t:g}": round(v, 4) for t, v in found.tar_at_fmr.items()},
+        "tar_interval": {f"{t:g}": _rounded(v) for t, v in found.tar_interval.items()},
+        "false_matches_allowed": {f"{t:g}": v for t, v in found.allowed.items()},
+        "eer": round(found.eer, 6),
+        "fte": round(len(extraction.failures) / pictures, 6),
+        "failed_pictures": len(extraction.failures),
+        "images_per_second": round(pictures / max(extraction.seconds, 1e-9), 2),
+        "pictures_embedded": extraction.embedded,
+        "folds": found.folds,
+        "people": found.people,
+    }
+
+
+def plot(directory: Path, model: str, scored: PairScores) -> list[Path]:
+    """Draws ROC, DET and score histograms as PNG and SVG; returns the files."""
+    curves = {model: ScoreSet(scored.scores[scored.same], scored.scores[~scored.same])}
+    return write_curves(directory, curves)
+
+
+def _rounded(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else [round(value, 4) for value in interval]

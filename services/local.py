@@ -1,0 +1,65 @@
+"""Mien without its public interfaces, for commands that work on files: same code, same RPCs."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.zoo import Zoo
+from services.embedding import EmbeddingServer, load_embedder
+from services.gateway.core import Gateway
+from services.gateway.embedding_client import EmbeddingClient
+from services.gateway.pipeline import PicturePipeline
+from services.gateway.server import load_pipeline
+from services.runtime import EngineOptions
+from services.settings import Settings
+
+
+@dataclass(frozen=True)
+class LocalMien:
+    """A gateway's parts in this process.
+
+    Attributes:
+        gateway: the core.
+        pipeline: its work on one picture.
+        embedding: its connection to the embedding service, which runs in this process too.
+    """
+
+    gateway: Gateway
+    pipeline: PicturePipeline
+    embedding: EmbeddingClient
+
+
+@asynccontextmanager
+async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterator[LocalMien]:
+    """Loads the pipeline and the embedders.
+
+    Args:
+        settings: limits and engine.
+        models: embedders; the first is the default.
+
+    Raises:
+        ZooError: a model is not known, or its weights are not here.
+        EngineError: no engine can run a model.
+    """
+    zoo = Zoo(settings.home)
+    engine = settings.engine
+    options = EngineOptions(precision=engine.precision, threads=engine.threads)
+    embedders = [load_embedder(zoo, name, engine.preference, options) for name in models]
+    pipeline = await asyncio.to_thread(load_pipeline, zoo, settings)
+    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        address = f"unix:{Path(folder) / 'embedding.sock'}"
+        server = EmbeddingServer(embedders, address, settings.embedding.max_batch)
+        await server.start()
+        client = EmbeddingClient(server.address, settings.gateway.timeout_seconds)
+        workers = settings.gateway.workers or options.resolved_threads()
+        gateway = Gateway(pipeline, client, settings, workers)
+        try:
+            yield LocalMien(gateway, pipeline, client)
+        finally:
+            await gateway.close()
+            await server.stop(0)
