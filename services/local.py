@@ -53,7 +53,7 @@ async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterat
     pipeline = await asyncio.to_thread(load_pipeline, zoo, settings)
     with tempfile.TemporaryDirectory(prefix="mien-") as folder:
         address = f"unix:{Path(folder) / 'embedding.sock'}"
-        server = EmbeddingServer(embedders, address, settings.embedding.max_batch)
+        server = EmbeddingServer(embedders, address, settings.embedding)
         await server.start()
         client = EmbeddingClient(server.address, settings.gateway.timeout_seconds)
         workers = settings.gateway.workers or options.resolved_threads()

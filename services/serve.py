@@ -57,7 +57,7 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
         if service == "embedding" or (service == "all" and embedding_address is None):
             address = _embedding_listen_address(settings, service, stack)
             embedding = await asyncio.to_thread(_load_embedding, settings, zoo)
-            server = EmbeddingServer(embedding, address, settings.embedding.max_batch)
+            server = EmbeddingServer(embedding, address, settings.embedding)
             await server.start()
             stack.push_async_callback(server.stop, grace)
             embedding_address = server.address

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -19,7 +22,17 @@ from pydantic_settings import (
 PREFIX = "MIEN_"
 NESTED = "__"
 FILE_VARIABLE = "MIEN_CONFIG"
-_NOT_SETTINGS = (FILE_VARIABLE, "MIEN_TEST_")
+_NOT_SETTINGS = "MIEN_TEST_"
+
+
+def _listed(value: object) -> object:
+    """Splits a variable at its commas; JSON is taken too."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -83,10 +96,15 @@ class EmbeddingSettings(_Group):
     host: str = "127.0.0.1"
     port: Port = 50052
     metrics_port: Port = Field(9102, description="Prometheus metrics when it runs by itself")
-    models: tuple[str, ...] = Field(
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         ("sface",), min_length=1, description="embedders to load; the first is the default"
     )
     max_batch: int = Field(256, ge=1, description="most crops in one call")
+    batch_rows: int = Field(8, ge=1, description="most crops in one inference")
+    batch_wait_ms: float = Field(
+        0.0, ge=0, description="how long a batch may wait to fill while the engine is busy"
+    )
+    queue_rows: int = Field(512, ge=1, description="most crops that wait; more are refused")
 
 
 class EngineSettings(_Group):
@@ -151,8 +169,10 @@ def load_settings(**overrides: object) -> Settings:
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("\n".join(lines)) from error
-    except ValueError as error:
-        raise SettingsError(f"{file or PREFIX}: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not a TOML file: {error}") from error
+    except ValueError as error:  # a variable that holds a whole group and is not JSON
+        raise SettingsError(f"{PREFIX}...: {error}") from error
 
 
 def variable(location: Iterable[str | int]) -> str:
@@ -161,9 +181,12 @@ def variable(location: Iterable[str | int]) -> str:
 
 
 def _refuse_unknown_variables(environment: Iterable[str]) -> None:
-    known = {variable([name]) for name in Settings.model_fields}
+    fields = {variable([name]): field.annotation for name, field in Settings.model_fields.items()}
     for name in sorted(environment):
-        if not name.startswith(PREFIX) or name.startswith(_NOT_SETTINGS):
+        if not name.startswith(PREFIX) or name == FILE_VARIABLE or name.startswith(_NOT_SETTINGS):
             continue
-        if name.split(NESTED)[0] not in known:
+        first, nested, _ = name.partition(NESTED)
+        kind = fields.get(first)
+        is_group = isinstance(kind, type) and issubclass(kind, _Group)
+        if kind is None or (nested and not is_group):
             raise SettingsError(f"{name}: there is no such setting; `mien config` lists them all")

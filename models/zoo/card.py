@@ -156,6 +156,7 @@ class EmbedderCard(_CardBase):
         """Hash of all that is done to a picture's face before and after the network."""
         described = {
             "input": self.input.model_dump(mode="json"),
+            "output": self.output.name,
             "normalise": self.output.normalise,
         }
         canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))

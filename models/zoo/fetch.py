@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html.parser
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 import stamina
@@ -72,7 +73,7 @@ def _fetch_package(source: PackageSource, folder: Path, progress: Progress | Non
         return target
     with _client() as client:
         address = _index_address(client, source.package, source.filename)
-    return fetch_url(UrlSource(url=address), target, source.sha256, progress)
+    return _fetch(address, target, source.sha256, progress)
 
 
 def fetch_url(
@@ -83,14 +84,22 @@ def fetch_url(
     Raises:
         FetchError: offline, refused, or not the expected bytes (the download is then discarded).
     """
+    return _fetch(source.url, target, sha256, progress)
+
+
+def _fetch(url: str, target: Path, sha256: str, progress: Progress | None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
-    host = httpx.URL(source.url).host
+    host = httpx.URL(url).host
     try:
         with _client() as client:
             for attempt in stamina.retry_context(on=_RetryableError, attempts=4, timeout=120.0):
                 with attempt:
-                    _download(client, source.url, partial, progress)
+                    _download(client, url, partial, progress)
+    except httpx.HTTPStatusError as error:
+        raise FetchError(
+            f"{target.name} is not to be had from {host}: it answered {error.response.status_code}."
+        ) from error
     except (_RetryableError, httpx.HTTPError) as error:
         raise FetchError(
             f"{target.name} could not be downloaded from {host}. Is this machine online? "
@@ -105,7 +114,9 @@ def fetch_url(
 
 def _download(client: httpx.Client, url: str, partial: Path, progress: Progress | None) -> None:
     have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity"}  # a range of a compressed body could not be joined
+    if have:
+        headers["Range"] = f"bytes={have}-"
     try:
         with client.stream("GET", url, headers=headers) as response:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -137,7 +148,7 @@ def _client() -> httpx.Client:
 def _index_address(client: httpx.Client, package: str, filename: str) -> str:
     """Finds a distribution file's address on the package index (PEP 691 or PEP 503)."""
     index = _index_url().rstrip("/")
-    page = f"{index}/{package.replace('_', '-').lower()}/"
+    page = f"{index}/{re.sub('[-_.]+', '-', package).lower()}/"
     try:
         response = client.get(page, headers={"Accept": f"{_JSON_INDEX}, text/html;q=0.1"})
         response.raise_for_status()
@@ -153,8 +164,8 @@ def _index_address(client: httpx.Client, package: str, filename: str) -> str:
         parser.feed(response.text)
         links = parser.links
     for link in links:
-        address: str = urldefrag(urljoin(str(response.url), link)).url
-        if address.rsplit("/", 1)[-1] == filename:
+        address: str = urljoin(str(response.url), link)
+        if unquote(urlsplit(address).path).rsplit("/", 1)[-1] == filename:
             return address
     raise FetchError(f"The package index {httpx.URL(index).host} does not hold {filename}")
 

@@ -107,14 +107,16 @@ class Zoo:
         Raises:
             FetchError: no source gave the file; the message tells of each.
         """
+        failures = []
         for path in self._places(card):
             if path.exists():
                 if file_sha256(path) == card.weights.sha256:
                     return path
                 if path.parent.is_relative_to(self._cache):
                     path.unlink()
+                else:
+                    failures.append(f"The file {path} is damaged (SHA-256 differs).")
         target = self._cached(card)
-        failures = []
         for source in card.weights.sources:
             try:
                 if isinstance(source, PackageSource):
@@ -156,11 +158,18 @@ class Zoo:
             raise ZooError(
                 f"{filled.reference} is taken by other weights. Give the card another version."
             )
+        other = next((k for k in existing.values() if k.name == filled.name), filled)
+        if other.kind != filled.kind:
+            raise ZooError(
+                f"{filled.name} is the name of a {other.kind}. Give the card another name."
+            )
         if (packaged_zoo() / filled.name / filled.version / "card.json").exists():
             raise ZooError(f"{filled.reference} is released with Mien and cannot be replaced.")
         folder = self._added / filled.name / filled.version
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(weights, folder / filled.weights.file)
+        target = folder / filled.weights.file
+        if not (target.exists() and target.samefile(weights)):  # only its card is new
+            shutil.copyfile(weights, target)
         write_card(folder / "card.json", filled)
         return filled
 

@@ -6,18 +6,16 @@ from typing import Annotated
 
 import typer
 
+from services.bench.detect import bench_detect
+from services.bench.embed import bench_embed
 from services.bench.result import BenchResult
+from services.bench.serve import bench_serve
 from services.bench.verify import bench_verify
 from services.cli.context import command_settings
 from services.cli.faces import JsonOption
 from services.cli.output import out, print_json
 
 app = typer.Typer(help="Measure speed beside a reference.", no_args_is_help=True)
-
-
-@app.callback()
-def _bench() -> None:
-    """Keeps the subcommand's name while there is only one."""
 
 
 @app.command()
@@ -27,6 +25,36 @@ def verify(
 ) -> None:
     """One POST /v1/verify after another, beside the same work in a plain loop."""
     _show(bench_verify(command_settings(), seconds), as_json)
+
+
+@app.command()
+def embed(
+    seconds: Annotated[float, typer.Option(min=2, help="Time for each of the two.")] = 10,
+    concurrency: Annotated[int, typer.Option(min=1, help="Callers at once.")] = 64,
+    as_json: JsonOption = False,
+) -> None:
+    """The embedding service over gRPC, beside the raw OpenVINO queue."""
+    _show(bench_embed(command_settings(), seconds, concurrency), as_json)
+
+
+@app.command()
+def detect(
+    seconds: Annotated[float, typer.Option(min=2, help="Time for each of the two.")] = 10,
+    concurrency: Annotated[int, typer.Option(min=1, help="Callers at once.")] = 8,
+    as_json: JsonOption = False,
+) -> None:
+    """FaceService.Detect over gRPC, beside OpenCV's detector in a loop."""
+    _show(bench_detect(command_settings(), seconds, concurrency), as_json)
+
+
+@app.command()
+def serve(
+    seconds: Annotated[float, typer.Option(min=2, help="Time for each of the two.")] = 15,
+    concurrency: Annotated[int, typer.Option(min=1, help="Callers at once.")] = 8,
+    as_json: JsonOption = False,
+) -> None:
+    """POST /v1/verify under several callers, beside a plain OpenCV service."""
+    _show(bench_serve(command_settings(), seconds, concurrency), as_json)
 
 
 def _show(result: BenchResult, as_json: bool) -> None:

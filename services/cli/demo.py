@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import grpc
@@ -10,15 +10,19 @@ import httpx
 from rich.table import Table
 
 from models.zoo import Zoo
-from services.cli.output import downloading, out
+from services.cli.output import downloading, out, print_json
 from services.demo_pictures import PAIRS, DemoPair, pull_pictures
 from services.rpc.mien.v1 import face_pb2, face_pb2_grpc
 from services.serve import Running, running
 from services.settings import Settings
 
 
-async def run_demo(settings: Settings) -> bool:
+async def run_demo(settings: Settings, as_json: bool) -> bool:
     """Pulls what is missing, starts Mien on free ports, and prints a decision for each pair.
+
+    Args:
+        settings: of the Mien that is started.
+        as_json: print one JSON object in place of a table.
 
     Returns:
         Whether every decision, on both interfaces, is what the photographs show.
@@ -38,15 +42,20 @@ async def run_demo(settings: Settings) -> bool:
     ports = {"http_port": 0, "grpc_port": 0, "embedding_address": None}
     gateway = settings.gateway.model_copy(update=ports)
     table = Table("interface", "probe", "reference", "decision", "similarity", "threshold", "FMR")
-    right = True
+    right, answers = True, []
     async with running(settings.model_copy(update={"gateway": gateway})) as mien:
-        out.print(f"Mien runs: REST {mien.rest_url}, gRPC {mien.grpc_address}")
+        if not as_json:
+            out.print(f"Mien runs: REST {mien.rest_url}, gRPC {mien.grpc_address}")
         for pair in PAIRS:
             rows = [await _over_rest(mien, folder, pair), await _over_grpc(mien, folder, pair)]
             for interface, row in zip(("REST", "gRPC"), rows, strict=True):
                 right &= row.decision == ("same" if pair.same else "different")
                 table.add_row(interface, pair.probe, pair.reference, *row.texts())
-    out.print(table)
+                answers.append({"interface": interface, **asdict(pair), **asdict(row)})
+    if as_json:
+        print_json({"decisions": answers, "all_right": right})
+    else:
+        out.print(table)
     return right
 
 

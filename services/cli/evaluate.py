@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from models.zoo import Zoo
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
 from services.cli.output import counting, out, print_json
 from services.evaluation.extract import Extraction, ExtractionPlan, extract
 from services.evaluation.pairs import read_pairs
+from services.evaluation.record import record
 from services.evaluation.verification import as_json as report_json
 from services.evaluation.verification import pictures_of, plot, report
 from services.gateway.faces import FaceChoice, Selection
@@ -37,6 +39,12 @@ def evaluate(
     plots: Annotated[
         Path | None, typer.Option("--plot", help="Draw ROC and DET curves into this folder.")
     ] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--record", help="Put the figures into the card, under this description of the data."
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on pairs of pictures, through the real pipeline.
@@ -59,6 +67,13 @@ def evaluate(
     result = report_json(found, extraction)
     if plots is not None:
         result["plots"] = [str(path) for path in plot(plots, extraction.model, scored)]
+    if data:
+        zoo = Zoo(settings.home)
+        command = (
+            f"mien evaluate --images {images.parent.name}/{images.name} "
+            f"--pairs {pairs.parent.name}/{pairs.name} --model {extraction.model}"
+        )
+        record(zoo, zoo.embedder(extraction.model), result, data, command)
     if as_json:
         print_json(result)
         return

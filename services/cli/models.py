@@ -104,6 +104,7 @@ def calibrate(
     ],
     face: Annotated[Selection, typer.Option(help="Which face.")] = Selection.CENTRAL,
     cache: Annotated[Path | None, typer.Option(help="Keep embeddings here.")] = None,
+    data: Annotated[str, typer.Option(help="What the pictures are, for the card.")] = "",
     write: Annotated[bool, typer.Option(help="Put the thresholds into the card.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -124,7 +125,7 @@ def calibrate(
 
     extractions = run(work())
     fitted = fit(extractions)
-    described = " and ".join(f"{one.root.parent.name}/{one.root.name}" for one in sets)
+    described = data or " and ".join(f"{one.root.parent.name}/{one.root.name}" for one in sets)
     command = f"mien models calibrate {card.reference} " + " ".join(
         f"--images {one.root.parent.name}/{one.root.name}" for one in sets
     )

@@ -1,23 +1,27 @@
-"""`mien serve`, `mien health`, `mien config`, `mien openapi` and `mien demo`."""
+"""`mien serve`, `health`, `config`, `openapi`, `errors` and `demo`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import BaseModel
 
 from services.cli.context import command_settings, run
 from services.cli.demo import run_demo
-from services.cli.output import err, out
+from services.cli.faces import JsonOption
+from services.cli.output import err, out, print_json
+from services.errors_document import errors_markdown
 from services.gateway.rest.document import openapi_text
 from services.serve import Service
 from services.serve import serve as serve_services
-from services.settings import Settings, load_settings, variable
+from services.settings import Settings, SettingsError, load_settings, variable
 from services.telemetry import configure_logging
 
 _HEALTH_TIMEOUT = 3.0
@@ -29,6 +33,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(health)
     app.command()(config)
     app.command()(openapi)
+    app.command()(errors)
     app.command()(demo)
 
 
@@ -48,6 +53,7 @@ def serve(
 
 def health(
     address: Annotated[str, typer.Argument(help="host:port of a gRPC service.")] = "",
+    as_json: JsonOption = False,
 ) -> int:
     """Ask a running service over gRPC whether it is healthy. Exit code: 0 yes, 1 no."""
     gateway = load_settings().gateway
@@ -64,45 +70,64 @@ def health(
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     healthy = asyncio.run(work())
-    out.print(f"{target}: {'serving' if healthy else 'not serving'}")
+    if as_json:
+        print_json({"address": target, "serving": healthy})
+    else:
+        out.print(f"{target}: {'serving' if healthy else 'not serving'}")
     return 0 if healthy else 1
 
 
 def config(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    name: Annotated[str, typer.Argument(help="One setting, e.g. home or gateway.http_port.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Print every setting, its value here, and what it is for."""
+    """Print every setting, its value here, and what it is for; or the value of one."""
     settings = load_settings()
+    if name:
+        try:
+            out.print(attrgetter(name)(settings), soft_wrap=True)
+        except AttributeError as error:
+            raise SettingsError(f"{name}: there is no such setting") from error
+        return
     if as_json:
         sys.stdout.write(settings.model_dump_json(indent=2) + "\n")
         return
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        if not hasattr(value, "model_fields_set"):
-            _print_setting(variable([name]), value, field.description)
+    for top, field in Settings.model_fields.items():
+        value = getattr(settings, top)
+        if not isinstance(value, BaseModel):
+            _print_setting(variable([top]), value, field.description)
             continue
         for inner, described in type(value).model_fields.items():
-            _print_setting(variable([name, inner]), getattr(value, inner), described.description)
+            _print_setting(variable([top, inner]), getattr(value, inner), described.description)
+
+
+def errors(
+    file: Annotated[Path | None, typer.Argument(help="Write here; else print.")] = None,
+) -> None:
+    """Write the error catalogue as Markdown."""
+    _write(errors_markdown(), file)
 
 
 def openapi(
     file: Annotated[Path | None, typer.Argument(help="Write here; else print.")] = None,
 ) -> None:
     """Write the OpenAPI 3.1 description of the REST interface."""
-    text = openapi_text()
+    _write(openapi_text(), file)
+
+
+def demo(as_json: JsonOption = False) -> int:
+    """Start Mien, verify real photographs over REST and gRPC, print the decisions."""
+    all_right = run(run_demo(command_settings(), as_json))
+    if not all_right:
+        err.print("The decisions are not what the photographs show.", style="red")
+    return 0 if all_right else 1
+
+
+def _write(text: str, file: Path | None) -> None:
     if file is None:
         sys.stdout.write(text)
     else:
         file.write_text(text, encoding="utf-8")
-
-
-def demo() -> int:
-    """Start Mien, verify real photographs over REST and gRPC, print the decisions."""
-    settings = command_settings()
-    all_right = run(run_demo(settings))
-    if not all_right:
-        err.print("The decisions are not what the photographs show.", style="red")
-    return 0 if all_right else 1
 
 
 def _print_setting(name: str, value: object, description: str | None) -> None:

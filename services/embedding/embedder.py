@@ -54,7 +54,12 @@ class Embedder:
             EngineError: the network failed or gave values that are not finite.
         """
         parts = np.array_split(crops, min(self._streams, len(crops)))
-        vectors = np.concatenate(list(self._pool.map(self._run, parts)))
+        return np.concatenate(list(self._pool.map(self.embed_batch, parts)))
+
+    def embed_batch(self, crops: Crops) -> Vectors:
+        """Embeds a batch in one inference, on the caller's thread; else as `embed`."""
+        batch = prepare_crops(crops, self.card.input)
+        vectors = self.engine.infer({self._input: batch})[self._output].reshape(len(crops), -1)
         if not np.isfinite(vectors).all():
             raise EngineError(f"{self.card.reference} gave values that are not finite.")
         if self.card.output.normalise:
@@ -65,10 +70,6 @@ class Embedder:
         """Frees threads and memory."""
         self._pool.shutdown()
         self.engine.close()
-
-    def _run(self, crops: Crops) -> Vectors:
-        batch = prepare_crops(crops, self.card.input)
-        return self.engine.infer({self._input: batch})[self._output].reshape(len(crops), -1)
 
 
 def prepare_crops(crops: Crops, spec: CropInput) -> NDArray[np.float32]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
 import grpc
-import numpy as np
 
 from models.zoo import EmbedderCard
-from services.embedding.embedder import Crops, Embedder
+from services.embedding.embedder import Embedder
+from services.embedding.queued import QueuedEmbedder
 from services.errors import Errors, MienError
 from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2
 from services.rpc.server import RpcServer, answer
 from services.runtime import EngineError
+from services.runtime.batcher import BatcherOptions, DeadlinePassedError, Priority, QueueFullError
+from services.settings import EmbeddingSettings
 from services.telemetry import get_logger
-from services.telemetry.metrics import BATCH_SIZE, STAGES
+from services.telemetry.metrics import QUEUE_WAIT
 
 SERVICE_NAME = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 _MAX_MESSAGE = 64 * 1024 * 1024
@@ -31,14 +32,16 @@ class EmbeddingServer:
     Args:
         embedders: the first is the default.
         address: "host:port" or "unix:PATH".
-        max_batch: most crops in one call.
+        settings: limits of calls, batches and queue.
     """
 
-    def __init__(self, embedders: list[Embedder], address: str, max_batch: int) -> None:
-        self._embedders = embedders
+    def __init__(
+        self, embedders: list[Embedder], address: str, settings: EmbeddingSettings
+    ) -> None:
+        self._queued = [QueuedEmbedder(one, _options(one, settings)) for one in embedders]
         self._rpc = RpcServer(address, [SERVICE_NAME], _MAX_MESSAGE)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-            _Servicer(embedders, max_batch), self._rpc.server
+            _Servicer(self._queued, settings.max_batch), self._rpc.server
         )
 
     @property
@@ -53,24 +56,23 @@ class EmbeddingServer:
         _log.info(
             "embedding service ready",
             address=self.address,
-            models=[embedder.card.reference for embedder in self._embedders],
+            models=[one.embedder.card.reference for one in self._queued],
         )
 
     async def stop(self, grace: float) -> None:
         """Finishes what is at work, then frees the models."""
         await self._rpc.stop(grace)
-        for embedder in self._embedders:
-            embedder.close()
+        for one in self._queued:
+            await one.close()
 
 
 class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
-    def __init__(self, embedders: list[Embedder], max_batch: int) -> None:
-        self._default = embedders[0]
-        self._by_reference = {embedder.card.reference: embedder for embedder in embedders}
-        for embedder in reversed(embedders):
-            self._by_reference[embedder.card.name] = embedder
-        self._loaded = embedders
+    def __init__(self, loaded: list[QueuedEmbedder], max_batch: int) -> None:
+        self._loaded = loaded
         self._max_batch = max_batch
+        self._by_reference = {one.embedder.card.reference: one for one in loaded}
+        for one in reversed(loaded):
+            self._by_reference[one.embedder.card.name] = one
 
     async def ListModels(  # noqa: N802 - gRPC's name
         self, request: embedding_pb2.ListModelsRequest, context: _Context
@@ -78,9 +80,9 @@ class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         """Lists the models that are loaded here."""
 
         async def work(_: str) -> embedding_pb2.ListModelsResponse:
-            ordered = sorted(self._loaded, key=lambda embedder: embedder.card.reference)
+            ordered = sorted(self._loaded, key=lambda one: one.embedder.card.reference)
             return embedding_pb2.ListModelsResponse(
-                models=[describe(embedder, embedder is self._default) for embedder in ordered]
+                models=[describe(one.embedder, one is self._loaded[0]) for one in ordered]
             )
 
         return await answer(context, "ListModels", work)
@@ -89,27 +91,28 @@ class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         self, request: embedding_pb2.EmbedRequest, context: _Context
     ) -> embedding_pb2.EmbedResponse:
         """Embeds a batch of crops."""
-        received = time.perf_counter()
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else time.monotonic() + remaining
 
         async def work(_: str) -> embedding_pb2.EmbedResponse:
-            embedder = self._choose(request.model)
-            crops = self._crops(request, embedder)
-            return await asyncio.to_thread(_embed, embedder, crops, received)
+            chosen = self._choose(request.model)
+            self._check(request, chosen.embedder)
+            return await _embed(chosen, request, deadline)
 
         return await answer(context, "Embed", work)
 
-    def _choose(self, reference: str) -> Embedder:
+    def _choose(self, reference: str) -> QueuedEmbedder:
         if not reference:
-            return self._default
-        embedder = self._by_reference.get(reference)
-        if embedder is None:
-            loaded = ", ".join(sorted(e.card.reference for e in self._loaded))
+            return self._loaded[0]
+        chosen = self._by_reference.get(reference)
+        if chosen is None:
+            loaded = ", ".join(sorted(one.embedder.card.reference for one in self._loaded))
             raise MienError(
                 Errors.MODEL_UNKNOWN, f"That model is not loaded. Loaded: {loaded}.", field="model"
             )
-        return embedder
+        return chosen
 
-    def _crops(self, request: embedding_pb2.EmbedRequest, embedder: Embedder) -> Crops:
+    def _check(self, request: embedding_pb2.EmbedRequest, embedder: Embedder) -> None:
         if not request.crops:
             raise MienError(Errors.INVALID_REQUEST, "At least one crop is needed.", field="crops")
         if len(request.crops) > self._max_batch:
@@ -127,26 +130,44 @@ class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
                     f"{embedder.crop_bytes} bytes of RGB.",
                     field=f"crops[{index}]",
                 )
-        joined = b"".join(request.crops)
-        return np.frombuffer(joined, np.uint8).reshape(-1, spec.height, spec.width, 3)
 
 
-def _embed(embedder: Embedder, crops: Crops, received: float) -> embedding_pb2.EmbedResponse:
-    started = time.perf_counter()
+async def _embed(
+    chosen: QueuedEmbedder, request: embedding_pb2.EmbedRequest, deadline: float | None
+) -> embedding_pb2.EmbedResponse:
+    card = chosen.embedder.card
+    bulk = request.priority == embedding_pb2.PRIORITY_BULK
     try:
-        vectors = embedder.embed(crops)
+        done = await chosen.batcher.submit(
+            request.crops,
+            deadline=deadline,
+            priority=Priority.BULK if bulk else Priority.INTERACTIVE,
+        )
+    except QueueFullError as error:
+        raise MienError(
+            Errors.OVERLOADED, "The model's queue is full.", retry_after=error.retry_after
+        ) from error
+    except DeadlinePassedError as error:
+        raise MienError(Errors.DEADLINE_EXCEEDED, "The deadline passed in the queue.") from error
     except EngineError as error:
-        _log.error("inference failed", model=embedder.card.reference, cause=str(error))
+        _log.error("inference failed", model=card.reference, cause=str(error))
         raise MienError(Errors.INTERNAL, "The network could not be run.") from error
-    finished = time.perf_counter()
-    BATCH_SIZE.labels(embedder.card.reference).observe(len(crops))
-    STAGES.labels("queue").observe(started - received)
-    STAGES.labels("inference").observe(finished - started)
+    QUEUE_WAIT.labels(card.reference).observe(done.queue_seconds)
     return embedding_pb2.EmbedResponse(
-        identity=identity(embedder.card),
-        vectors=[vector.astype("<f4").tobytes() for vector in vectors],
-        queue_ms=(started - received) * 1e3,
-        inference_ms=(finished - started) * 1e3,
+        identity=identity(card),
+        vectors=[vector.astype("<f4", copy=False).tobytes() for vector in done.rows],
+        queue_ms=done.queue_seconds * 1e3,
+        inference_ms=done.work_seconds * 1e3,
+    )
+
+
+def _options(embedder: Embedder, settings: EmbeddingSettings) -> BatcherOptions:
+    return BatcherOptions(
+        max_batch=settings.batch_rows,
+        max_wait=settings.batch_wait_ms / 1e3,
+        max_rows=max(settings.queue_rows, settings.max_batch),
+        # One more than the engine's streams: it is prepared while the others are inferred.
+        workers=embedder.engine.info.streams + 1,
     )
 
 

@@ -69,16 +69,16 @@ class EmbeddingCache:
         try:
             with np.load(file, allow_pickle=False) as stored:
                 keys, found, vectors = stored["keys"], stored["found"], stored["vectors"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return  # damaged: it is made again
-        if vectors.shape != (len(keys), self._dimension):
+        if vectors.shape != (len(keys), self._dimension) or found.shape != (len(keys),):
             return
         for key, is_found, vector in zip(keys, found, vectors, strict=True):
             self._known[str(key)] = vector if is_found else None
 
 
 def pipeline_sha256() -> str:
-    """Hash of the code between a picture's bytes and its crop, so that old vectors are not reused."""
+    """Hash of the code between a picture and its crop, so that no old vector is reused."""
     folder = Path(gateway.__file__).parent
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.py"), *folder.glob("imaging/*.py")]):

@@ -152,7 +152,9 @@ class _Work:
         fresh = [(key, face) for key, face in prepared if face is not None]
         crops = [(key, face.crop) for key, face in fresh if face.crop is not None]
         if crops:
-            made = await self._mien.embedding.embed([crop for _, crop in crops], self._info)
+            made = await self._mien.embedding.embed(
+                [crop for _, crop in crops], self._info, bulk=True
+            )
             for (key, _), vector in zip(crops, made.vectors, strict=True):
                 self._cache.put(key, vector)
         for key, face in fresh:

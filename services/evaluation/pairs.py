@@ -30,10 +30,10 @@ def read_pairs(file: Path) -> list[Pair]:
         PairsError: names the line at fault.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PairsError(f"{file} cannot be read.") from error
-    reader = csv.DictReader(text.splitlines(), delimiter="\t")
+    reader = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     if not reader.fieldnames or any(column not in reader.fieldnames for column in _COLUMNS):
         raise PairsError(f"{file}: the header must name {', '.join(_COLUMNS)}, split by tabs.")
     pairs = []

@@ -103,7 +103,8 @@ def align(picture: Pixels, points: Points, geometry: CropGeometry) -> Pixels:
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         picture, offset, shrink = _shrink(picture, matrix, geometry, scale)
-        moved = (points.astype(np.float64) - offset) * shrink
+        # Scaling by area keeps the corners of pixels in place, not their centres.
+        moved = (points.astype(np.float64) - offset + 0.5) * shrink - 0.5
         matrix = similarity_transform(moved, geometry.points())
     crop: Pixels = cv2.warpAffine(
         picture, matrix, (geometry.width, geometry.height), flags=cv2.INTER_LINEAR

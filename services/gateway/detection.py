@@ -27,6 +27,7 @@ _FINE_SCALE = 0.5
 _FINE_PIXELS = 3_000_000
 _WORTH_A_FINE_PASS = 1.3  # the fine pass must see faces this many times as large as the usual one
 _SMALLEST_SIDE = 16
+_LONGEST_SIDE = 16_384  # bounds the time for pictures of few rows and very many columns
 
 # What is tried when nothing was found: a border for faces that are cut by the picture's edge, and a
 # lower score.
@@ -107,24 +108,33 @@ class FaceDetector:
         found = self._detect(picture, self._min_score)
         if not found:
             border = round(_BORDER * max(picture.shape[:2]))
-            framed = cv2.copyMakeBorder(
-                picture, border, border, border, border, cv2.BORDER_REPLICATE
-            )
-            found = _shifted(self._detect(framed, _LENIENT_SCORE), -border)
-            found = [face for face in found if _centre_inside(face, picture)]
+            lenient = self._detect(picture, _LENIENT_SCORE, border)
+            found = [face for face in lenient if _centre_inside(face, picture)]
         found.sort(key=lambda face: -face.area)
         return found[: self._max_faces]
 
-    def _detect(self, picture: Pixels, min_score: float) -> list[Detection]:
-        rows = [self._pass(picture, scale, min_score) for scale in scales(*picture.shape[:2])]
+    def _detect(self, picture: Pixels, min_score: float, border: int = 0) -> list[Detection]:
+        height, width = picture.shape[:2]
+        searched = scales(height + 2 * border, width + 2 * border)
+        rows = [self._pass(picture, scale, min_score, border) for scale in searched]
         return _merge(np.concatenate(rows))
 
-    def _pass(self, picture: Pixels, scale: float, min_score: float) -> NDArray[np.float32]:
-        """One pass over a scaled picture: N x 15 rows of box, score and points."""
+    def _pass(
+        self, picture: Pixels, scale: float, min_score: float, border: int
+    ) -> NDArray[np.float32]:
+        """One pass over a scaled picture: N x 15 rows of box, score and points.
+
+        The border is added after scaling: around a long picture it would not fit in memory.
+        """
         if scale != 1.0:
             height, width = picture.shape[:2]
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        margin = round(border * scale)
+        if margin:
+            picture = cv2.copyMakeBorder(
+                picture, margin, margin, margin, margin, cv2.BORDER_REPLICATE
+            )
         height, width = picture.shape[:2]
         padded = np.zeros((_round_up(height), _round_up(width), 3), np.uint8)
         padded[:height, :width] = picture
@@ -135,6 +145,8 @@ class FaceDetector:
             for stride in self._strides
         ]
         rows = np.concatenate(found)
+        rows[:, :2] -= margin
+        rows[:, 5:] -= margin
         rows[:, :4] /= scale
         rows[:, 5:] /= scale
         return rows
@@ -191,8 +203,9 @@ def scales(height: int, width: int) -> list[float]:
     fine = min(_FINE_SCALE, math.sqrt(_FINE_PIXELS / (height * width)))
     if fine > _WORTH_A_FINE_PASS * usual:
         chosen.append(fine)
-    # A very long and thin picture would shrink to nothing.
-    return sorted({max(scale, min(1.0, _SMALLEST_SIDE / shorter)) for scale in chosen})
+    # A long and thin picture would shrink to nothing, and an absurdly long one must.
+    least, most = min(1.0, _SMALLEST_SIDE / shorter), min(1.0, _LONGEST_SIDE / longer)
+    return sorted({min(max(scale, least), most) for scale in chosen})
 
 
 def _merge(rows: NDArray[np.float32]) -> list[Detection]:
@@ -229,17 +242,6 @@ def _overlaps(chosen: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray
 def _detection(row: NDArray[np.float32]) -> Detection:
     x, y, width, height = (float(value) for value in row[:4])
     return Detection((x, y, width, height), row[5:].reshape(5, 2).copy(), float(row[4]))
-
-
-def _shifted(found: list[Detection], by: float) -> list[Detection]:
-    return [
-        Detection(
-            (face.box[0] + by, face.box[1] + by, face.box[2], face.box[3]),
-            face.points + np.float32(by),
-            face.score,
-        )
-        for face in found
-    ]
 
 
 def _centre_inside(face: Detection, picture: Pixels) -> bool:

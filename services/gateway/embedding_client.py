@@ -114,19 +114,28 @@ class EmbeddingClient:
             )
         return model
 
-    async def embed(self, crops: list[NDArray[np.uint8]], model: model_pb2.ModelInfo) -> Embeddings:
+    async def embed(
+        self,
+        crops: list[NDArray[np.uint8]],
+        model: model_pb2.ModelInfo,
+        *,
+        bulk: bool = False,
+    ) -> Embeddings:
         """Embeds aligned crops.
 
         Args:
             crops: each height x width x 3, RGB, 0-255, of the model's size.
             model: from `model`.
+            bulk: nobody waits for this answer in person.
 
         Raises:
             MienError: the service refused, failed, or did not answer in time.
         """
         identity = model.identity
         request = embedding_pb2.EmbedRequest(
-            model=f"{identity.name}@{identity.version}", crops=[crop.tobytes() for crop in crops]
+            model=f"{identity.name}@{identity.version}",
+            crops=[crop.tobytes() for crop in crops],
+            priority=embedding_pb2.PRIORITY_BULK if bulk else embedding_pb2.PRIORITY_INTERACTIVE,
         )
         try:
             answer = await self._stub.Embed(

@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 # Part of the 112 x 112 crop that shows the face rather than hair and background.
 _FACE = (slice(28, 104), slice(22, 90))
 _DARK, _BRIGHT = 25, 247  # luminance limits of under- and over-exposure, as OFIQ uses them
-_FLAT_CHROMA = 2.5  # standard deviation of Cb and Cr below which a face has no colour
+_FLAT_CHROMA = 2.5  # standard deviation of Cb and Cr, tint apart, below which there is no colour
 
 # What each component weighs in the unified score. Sharpness, size and pose decide recognition;
 # light matters less to embedding models.
@@ -93,13 +93,18 @@ def measure_quality(crop: Pixels, pose: Pose, inter_eye_distance: float, score: 
 def measure_modality(crop: Pixels) -> Modality:
     """Tells a colour picture from one without colour.
 
-    A tinted grey picture has no colour either: it is the spread of chroma that counts.
+    A tinted grey picture (sepia; the violet of a camera without an infrared filter) has no colour
+    either. Its chroma follows its luminance, so what counts is the spread of the chroma that a
+    straight line through luminance does not explain.
 
     Args:
         crop: aligned 112 x 112 x 3, RGB, 0-255.
     """
-    chroma = cv2.cvtColor(crop[_FACE], cv2.COLOR_RGB2YCrCb)[..., 1:]
-    _, spread = cv2.meanStdDev(chroma)
+    values = cv2.cvtColor(crop[_FACE], cv2.COLOR_RGB2YCrCb).reshape(-1, 3).astype(np.float64)
+    values -= values.mean(axis=0)
+    light, chroma = values[:, 0], values[:, 1:]
+    slope = light @ chroma / max(float(light @ light), 1e-9)
+    spread = (chroma - light[:, None] * slope).std(axis=0)
     flat = float(spread.max()) < _FLAT_CHROMA
     return Modality.NEAR_INFRARED_OR_GREY if flat else Modality.VISIBLE
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -34,6 +35,7 @@ class RpcServer:
 
     def __init__(self, address: str, services: list[str], max_message_bytes: int) -> None:
         self.server = grpc.aio.server(
+            interceptors=[_WellFormedMessages()],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
@@ -99,6 +101,36 @@ async def answer(
     count_request("grpc", method, failure.kind.code)
     await context.abort_with_status(to_status(failure))
     raise AssertionError("abort_with_status always raises")
+
+
+class _WellFormedMessages(grpc.aio.ServerInterceptor):
+    """Answers bytes that are no message as the caller's error; gRPC itself answers UNKNOWN."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None or not asyncio.iscoroutinefunction(handler.unary_unary):
+            return handler
+        method = handler_call_details.method.rpartition("/")[2]
+
+        def parse(message: bytes) -> Any:
+            try:
+                return handler.request_deserializer(message)
+            except DecodeError:
+                return None
+
+        async def refuse(_: str) -> None:
+            raise MienError(Errors.MALFORMED_BODY, "The bytes are not a message of this method.")
+
+        async def behave(request: Any, context: _Context) -> Any:
+            if request is None:
+                await answer(context, method, refuse)
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(behave, parse, handler.response_serializer)
 
 
 def _host(address: str) -> str:

@@ -39,14 +39,24 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MienError | None:
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     if status is None:
         return None
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    retry_after = None
     for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == _DOMAIN:
-            kind = BY_CODE.get(info.reason.lower())
-            if kind is not None:
-                field = info.metadata.get("field")
-                return MienError(kind, status.message, field=field or None)
-    return None
+        if detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToMilliseconds() / 1e3
+        else:
+            detail.Unpack(info)
+    kind = BY_CODE.get(info.reason.lower()) if info.domain == _DOMAIN else None
+    if kind is None:
+        return None
+    count = info.metadata.get("face_count", "")
+    return MienError(
+        kind,
+        status.message,
+        field=info.metadata.get("field") or None,
+        retry_after=retry_after,
+        face_count=int(count) if count.isdecimal() else None,
+    )
 
 
 def _pack(message: error_details_pb2.ErrorInfo) -> any_pb2.Any:

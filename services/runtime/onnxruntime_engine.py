@@ -74,7 +74,10 @@ class OnnxRuntimeEngine:
 
     def infer(self, inputs: Mapping[str, NDArray[np.float32]]) -> Arrays:
         """Runs the network once; see `Engine.infer`."""
-        count = next(iter(inputs.values())).shape[0]
+        missing = [info.name for info in self._info.inputs if info.name not in inputs]
+        if missing:
+            raise EngineError(f"The input {missing[0]!r} is missing.")
+        count = inputs[self._info.inputs[0].name].shape[0]
         step = self._fixed_batch if self._fixed_batch > 0 else count
         try:
             parts = [

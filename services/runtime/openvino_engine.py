@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import queue
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from services.runtime.engine import Arrays, EngineError, EngineInfo, EngineOptions, TensorInfo
 
+_PRIMING = threading.Lock()
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -30,6 +33,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
+        _prime_bindings()
         core = openvino.Core()
         self._check_precision(core, options)
         threads, streams = options.resolved_threads(), options.resolved_streams()
@@ -100,6 +104,27 @@ class OpenVinoEngine:
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if options.precision.upper() not in capabilities:
             raise EngineError(f"This CPU does not compute in {options.precision}.")
+
+
+@functools.cache
+def _prime_bindings_once() -> None:
+    from openvino import opset13  # noqa: PLC0415 - needed for a moment only
+
+    given = opset13.parameter([1, 1], np.float32, name="given")
+    model = openvino.Model([opset13.relu(given)], [given], "prime")
+    request = openvino.Core().compile_model(model, "CPU").create_infer_request()
+    np.array(request.infer([np.zeros((1, 1), np.float32)], share_inputs=True)[0])
+
+
+def _prime_bindings() -> None:
+    """Uses every part of OpenVINO's Python bindings once, on one thread.
+
+    The bindings make their link to NumPy at the first use, in a function-local static that gives
+    up Python's lock half way. Two threads that both come first wait for each other for ever (seen
+    with OpenVINO 2026.4: one held the lock and waited for the static, one the other way round).
+    """
+    with _PRIMING:
+        _prime_bindings_once()
 
 
 def _name(port: openvino.ConstOutput) -> str:

@@ -8,6 +8,7 @@ import sys
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from services.telemetry.private import withhold
 from services.telemetry.request_id import current_request_id
 
 
@@ -15,6 +16,10 @@ def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if request_id := current_request_id():
         event["request_id"] = request_id
     return event
+
+
+def _withhold(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {key: withhold(value) for key, value in event.items()}
 
 
 def configure_logging(level: str, form: str) -> None:
@@ -31,7 +36,11 @@ def configure_logging(level: str, form: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     render: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -40,6 +49,7 @@ def configure_logging(level: str, form: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _withhold,
                 render,
             ],
         )

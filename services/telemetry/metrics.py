@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import Counter, Histogram, Info
+from prometheus_client import Counter, Gauge, Histogram, Info
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -35,7 +35,23 @@ SIMILARITY = Histogram(
     buckets=tuple(round(-0.2 + 0.1 * step, 1) for step in range(13)),
 )
 BATCH_SIZE = Histogram(
-    "mien_batch_size", "Crops in one inference.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+    "mien_batch_size", "Rows in one inference.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+INFERENCE = Histogram(
+    "mien_inference_seconds",
+    "Time of one batch, preparation included.",
+    ["model"],
+    buckets=_BUCKETS,
+)
+QUEUE_WAIT = Histogram(
+    "mien_queue_wait_seconds",
+    "Time that a request waited for the engine.",
+    ["model"],
+    buckets=_BUCKETS,
+)
+QUEUE_DEPTH = Gauge("mien_queue_depth", "Rows that wait for the engine.", ["model"])
+DROPPED = Counter(
+    "mien_dropped_rows_total", "Rows given up before they were started.", ["model", "reason"]
 )
 _BUILD = Info("mien_build", "The version that runs.")
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from services.errors import Errors, MienError
 from services.gateway.core import Gateway
 from services.gateway.rest import problems
+from services.gateway.rest.disconnect import while_connected
 from services.gateway.rest.examples import DETECT_EXAMPLE, VERIFY_EXAMPLE
 from services.gateway.rest.inputs import (
     DetectJson,
@@ -64,6 +65,7 @@ def create_app(gateway: Gateway, image: ImageSettings) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,
     )
     largest = image.max_bytes * (image.max_references + 1)
     # Pictures stay in memory: they are never written to a temporary file.
@@ -79,7 +81,7 @@ def create_app(gateway: Gateway, image: ImageSettings) -> FastAPI:
 def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
     async def verify(request: Request) -> Response:
         command = await read_verify(request, image.max_references)
-        answer = await gateway.verify(command)
+        answer = await while_connected(request, gateway.verify(command))
         return _ok("/v1/verify", verify_out(answer, request.state.request_id))
 
     @app.post(
@@ -95,7 +97,8 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         openapi_extra=_body(DetectJson, {"image": _FILE}, ["image"]),
     )
     async def detect(request: Request) -> Response:
-        answer = await gateway.detect(await read_detect(request), "image")
+        picture = await read_detect(request)
+        answer = await while_connected(request, gateway.detect(picture, "image"))
         return _ok("/v1/detect", detect_out(answer, request.state.request_id))
 
     app.post(
@@ -119,7 +122,7 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
             {
                 "probe": _FILE,
                 "reference": {"type": "array", "items": _FILE, "minItems": 1},
-                **VerifyFields.model_json_schema()["properties"],
+                **VerifyFields.model_json_schema(ref_template=_REF)["properties"],
             },
             ["probe", "reference"],
         ),
@@ -163,13 +166,14 @@ def _add_operations(app: FastAPI, gateway: Gateway) -> None:
 
 
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_REF = "#/components/schemas/{model}"
 
 
 def _body(
     json_model: type[DetectJson | VerifyJson], form: dict[str, Any], required: list[str]
 ) -> dict[str, Any]:
     """Describes a body that may be multipart or JSON."""
-    schema = json_model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = json_model.model_json_schema(ref_template=_REF)
     schema.pop("$defs", None)
     multipart = {"type": "object", "properties": form, "required": required}
     return {

@@ -199,7 +199,8 @@ def _validated(model: type[_Model], value: Any) -> _Model:
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in fault["loc"])[:64] or None
-        raise _invalid(field, f"{fault['msg']}.") from error
+        told = fault["msg"].removeprefix("Value error, ")
+        raise _invalid(field, f"{told[:1].upper()}{told[1:]}.") from error
 
 
 def _invalid(field: str | None, detail: str) -> MienError:

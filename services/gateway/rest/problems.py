@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,13 +12,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from services.errors import Errors, MienError
+from services.gateway.rest.disconnect import CallerGoneError
 from services.gateway.rest.schemas import ProblemOut
 from services.telemetry import count_request, get_logger
+from services.telemetry.request_id import HEADER
 
 _log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:mien:error:"
+_CLIENT_CLOSED_REQUEST = 499  # as proxies log it
 _BY_STATUS = {404: Errors.NOT_FOUND, 405: Errors.METHOD_NOT_ALLOWED, 413: Errors.REQUEST_TOO_LARGE}
+# An address as sent could be anything, a name included, so it is no label of a metric.
+_METHODS = {"/verify": "/v1/verify"} | {
+    path: path
+    for path in ("/v1/verify", "/v1/detect", "/v1/models", "/healthz/live", "/healthz/ready")
+}
 
 
 def problem_response(error: MienError, path: str, request_id: str) -> Response:
@@ -41,10 +50,10 @@ def problem_response(error: MienError, path: str, request_id: str) -> Response:
         face_count=error.face_count,
         retry_after=error.retry_after,
     )
-    headers = {}
+    headers = {HEADER: request_id}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
-    count_request("rest", path if path.startswith(("/v1/", "/healthz/")) else "other", kind.code)
+    count_request("rest", _METHODS.get(path, "other"), kind.code)
     return JSONResponse(
         problem.model_dump(exclude_none=True),
         status_code=kind.http,
@@ -60,10 +69,17 @@ def install(app: FastAPI) -> None:
     async def _mien_error(request: Request, error: MienError) -> Response:
         return _answer(request, error)
 
+    @app.exception_handler(CallerGoneError)
+    async def _caller_gone(request: Request, error: CallerGoneError) -> Response:
+        count_request("rest", _METHODS.get(request.url.path, "other"), "cancelled")
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)  # nobody reads it
+
     @app.exception_handler(HTTPException)
     async def _http_exception(request: Request, error: HTTPException) -> Response:
         kind = _BY_STATUS.get(error.status_code, Errors.MALFORMED_BODY)
-        return _answer(request, MienError(kind, f"{kind.value.title}."))
+        answer = _answer(request, MienError(kind, f"{kind.value.title}."))
+        answer.headers.update(_headers(error.headers))
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
@@ -104,6 +120,11 @@ def responses(*errors: Errors) -> dict[int | str, dict[str, Any]]:
 
 
 _SCHEMA = {"$ref": "#/components/schemas/ProblemOut"}
+
+
+def _headers(given: Mapping[str, str] | None) -> dict[str, str]:
+    """Of a framework error's headers, the one that callers are owed: which methods are allowed."""
+    return {name: value for name, value in (given or {}).items() if name.lower() == "allow"}
 
 
 def _answer(request: Request, error: MienError) -> Response:

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from services.rpc.mien.v1 import model_pb2 as _model_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Same as interactive."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """A person or a camera waits."""
+    PRIORITY_BULK: _Priority.ValueType  # 2
+    """A job that may take its time: evaluation, migration, bulk enrolment."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who waits for an answer. While both kinds wait, most of the engine goes to interactive callers."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Same as interactive."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""A person or a camera waits."""
+PRIORITY_BULK: Priority.ValueType  # 2
+"""A job that may take its time: evaluation, migration, bulk enrolment."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -68,8 +93,11 @@ class EmbedRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     CROPS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model as "name" or "name@version"; empty for the default."""
+    priority: Global___Priority.ValueType
+    """Who waits for the answer."""
     @_builtins.property
     def crops(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Aligned crops: height x width x 3 bytes each, RGB, 0-255, rows top to bottom, of the size that
@@ -81,10 +109,11 @@ class EmbedRequest(_message.Message):
         *,
         model: _builtins.str = ...,
         crops: _abc.Iterable[_builtins.bytes] | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crops", b"crops", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crops", b"crops", "model", b"model", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,7 +132,7 @@ class EmbedResponse(_message.Message):
     queue_ms: _builtins.float
     """Milliseconds that the batch waited for the engine."""
     inference_ms: _builtins.float
-    """Milliseconds that the engine worked on it."""
+    """Milliseconds that the engine worked on it, preparation included."""
     @_builtins.property
     def identity(self) -> _model_pb2.ModelIdentity:
         """Identity that all vectors of this answer share."""

@@ -1,0 +1,54 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both install what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check proto format openapi clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Mien needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run ## Install, pull the models, start Mien, verify real photographs.
+	$(BIN)/mien demo
+
+test: $(VENV)/.dev ## Run every test that this machine can run.
+	$(BIN)/mien models pull
+	$(BIN)/pytest
+
+check: $(VENV)/.dev ## Lint, types, spelling, protos, containers, generated files.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/buf lint
+	BIN=$(BIN) deploy/check.sh
+	BIN=$(BIN) deploy/check_generated.sh
+
+proto: $(VENV)/.dev ## Compile proto/ into services/rpc.
+	PYTHON=$(BIN)/python proto/generate.sh
+
+openapi: $(VENV)/.dev ## Write the generated documents: OpenAPI and the error catalogue.
+	$(BIN)/mien openapi docs/openapi.json
+	$(BIN)/mien errors docs/errors.md
+
+format: $(VENV)/.dev ## Mend what can be mended by itself.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove what was installed and built here (pulled models stay).
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

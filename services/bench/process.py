@@ -1,0 +1,107 @@
+"""Starts a service in a process of its own, for as long as it is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+from services.settings import Settings
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def served(
+    settings: Settings, service: str = "all", environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, int]]:
+    """Runs `mien serve`.
+
+    Args:
+        settings: of this process; its home is handed on.
+        service: "all" or "embedding".
+        environment: further variables.
+
+    Yields:
+        REST port (metrics port for "embedding") and gRPC port.
+
+    Raises:
+        RuntimeError: it does not become ready.
+    """
+    http_port, grpc_port = free_port(), free_port()
+    group = "EMBEDDING" if service == "embedding" else "GATEWAY"
+    ports = {
+        "MIEN_EMBEDDING__METRICS_PORT": str(http_port),
+        "MIEN_GATEWAY__HTTP_PORT": str(http_port),
+        f"MIEN_{group}__{'PORT' if service == 'embedding' else 'GRPC_PORT'}": str(grpc_port),
+    }
+    variables = {
+        "MIEN_HOME": str(settings.home),
+        "MIEN_LOG_LEVEL": "warning",
+        **ports,
+        **(environment or {}),
+    }
+    command = [sys.executable, "-m", "services.cli", "serve", service]
+    path = "/metrics" if service == "embedding" else "/healthz/ready"
+    with running(command, variables, http_port, path):
+        yield http_port, grpc_port
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], environment: Mapping[str, str], port: int, path: str
+) -> Iterator[int]:
+    """Runs a command until the block ends; yields its process id.
+
+    Args:
+        command: to run.
+        environment: variables beside this process's own.
+        port: that it answers HTTP on.
+        path: that answers 200 as soon as it is ready.
+
+    Raises:
+        RuntimeError: it does not become ready.
+    """
+    # The commands are this package's own.
+    process = subprocess.Popen(command, env={**os.environ, **environment})  # noqa: S603
+    try:
+        _wait_until_ready(process, port, path)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=_STOP_SECONDS)
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process, bytes."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123 - procfs
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError("the service ended while it was starting")
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            connection.request("GET", path)
+            if connection.getresponse().status == http.client.OK:
+                return
+        time.sleep(0.1)
+    raise RuntimeError("the service did not become ready")
