@@ -58,7 +58,7 @@ VOLUME /var/lib/mien/models
 USER 10001:10001
 WORKDIR /tmp
 # REST, gRPC, the embedding service, its metrics.
-EXPOSE 8000 50051 50052 9102
+EXPOSE 8000 50051 50052 8001
 
 # For the gateway and for all in one process. The embedding service speaks no HTTP but its metrics:
 # there, use `mien health 127.0.0.1:50052`, as docker-compose.yml does. No proxy: one that the

@@ -14,5 +14,7 @@ diff -u docs/errors.md "$scratch/errors.md" >&2 || { echo "Run: make openapi" >&
 cp -r proto buf.yaml "$scratch/"
 mkdir -p "$scratch/services/rpc"
 PYTHON="$PWD/$bin/python" "$scratch/proto/generate.sh"
-diff -ru --exclude=__pycache__ services/rpc/mien "$scratch/services/rpc/mien" >&2 \
-    || { echo "Run: make proto" >&2; exit 1; }
+for package in mien inference; do
+    diff -ru --exclude=__pycache__ "services/rpc/$package" "$scratch/services/rpc/$package" >&2 \
+        || { echo "Run: make proto" >&2; exit 1; }
+done

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.zoo import Zoo
-from services.embedding import EmbeddingServer, load_embedder
+from services.embedding import EmbeddingServer, load_configured
 from services.gateway.core import Gateway
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.pipeline import PicturePipeline
@@ -47,16 +47,14 @@ async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterat
         EngineError: no engine can run a model.
     """
     zoo = Zoo(settings.home)
-    engine = settings.engine
-    options = EngineOptions(precision=engine.precision, threads=engine.threads)
-    embedders = [load_embedder(zoo, name, engine.preference, options) for name in models]
+    embedders = [load_configured(zoo, name, settings.engine) for name in models]
     pipeline = await asyncio.to_thread(load_pipeline, zoo, settings)
     with tempfile.TemporaryDirectory(prefix="mien-") as folder:
         address = f"unix:{Path(folder) / 'embedding.sock'}"
         server = EmbeddingServer(embedders, address, settings.embedding)
         await server.start()
         client = EmbeddingClient(server.address, settings.gateway.timeout_seconds)
-        workers = settings.gateway.workers or options.resolved_threads()
+        workers = settings.gateway.workers or EngineOptions().resolved_threads()
         gateway = Gateway(pipeline, client, settings, workers)
         try:
             yield LocalMien(gateway, pipeline, client)

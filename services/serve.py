@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import uvloop
-from prometheus_client import start_http_server
 
 from models.zoo import Zoo
-from services.embedding import Embedder, EmbeddingServer, load_embedder
+from services.embedding import Embedder, EmbeddingServer, load_configured
 from services.gateway.server import GatewayServer
-from services.runtime import EngineOptions
+from services.http_server import HttpServer
 from services.settings import Settings, SettingsError
 from services.telemetry import get_logger, mark_build
 
@@ -28,7 +27,13 @@ Service = Literal["all", "gateway", "embedding"]
 
 @dataclass(frozen=True)
 class Running:
-    """Where a running Mien can be reached; None for what this process does not serve."""
+    """Where a running Mien can be reached; None for what this process does not serve.
+
+    Attributes:
+        rest_url: the gateway's REST, or the embedding service's when it runs alone.
+        grpc_address: the gateway's gRPC.
+        embedding_address: the embedding service's gRPC.
+    """
 
     rest_url: str | None
     grpc_address: str | None
@@ -62,8 +67,10 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
             stack.push_async_callback(server.stop, grace)
             embedding_address = server.address
         if service == "embedding":
-            start_http_server(settings.embedding.metrics_port, settings.embedding.host)
-            yield Running(None, None, embedding_address)
+            http = _embedding_http(settings, server)
+            http.start()
+            stack.push_async_callback(http.stop)
+            yield Running(http.url, None, embedding_address)
             return
         if embedding_address is None:
             raise SettingsError(
@@ -97,11 +104,20 @@ async def _serve(settings: Settings, service: Service) -> None:
 
 
 def _load_embedding(settings: Settings, zoo: Zoo) -> list[Embedder]:
-    options = EngineOptions(precision=settings.engine.precision, threads=settings.engine.threads)
-    return [
-        load_embedder(zoo, reference, settings.engine.preference, options)
-        for reference in settings.embedding.models
-    ]
+    models = settings.embedding.models
+    return [load_configured(zoo, reference, settings.engine) for reference in models]
+
+
+def _embedding_http(settings: Settings, server: EmbeddingServer) -> HttpServer:
+    """The Open Inference Protocol over REST, and the metrics, of the service by itself."""
+    embedding = settings.embedding
+    return HttpServer(
+        server.http_app(),
+        embedding.host,
+        embedding.http_port,
+        setting="MIEN_EMBEDDING__HTTP_PORT",
+        drain_seconds=settings.gateway.drain_seconds,
+    )
 
 
 def _embedding_listen_address(settings: Settings, service: Service, stack: AsyncExitStack) -> str:

@@ -95,7 +95,9 @@ class EmbeddingSettings(_Group):
 
     host: str = "127.0.0.1"
     port: Port = 50052
-    metrics_port: Port = Field(9102, description="Prometheus metrics when it runs by itself")
+    http_port: Port = Field(
+        8001, description="inference protocol over REST, and metrics, when it runs by itself"
+    )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         ("sface",), min_length=1, description="embedders to load; the first is the default"
     )
@@ -110,9 +112,12 @@ class EmbeddingSettings(_Group):
 class EngineSettings(_Group):
     """What runs the networks."""
 
-    preference: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    preference: Literal["auto", "openvino", "onnxruntime", "triton"] = Field(
+        "auto", description="auto: the best that works here; triton: a server elsewhere"
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: one for each CPU")
+    triton_address: str = Field("127.0.0.1:8001", description="gRPC address of a Triton server")
 
 
 class Settings(BaseSettings):

@@ -89,6 +89,8 @@ def _opencv(detector: cv2.FaceDetectorYN, pictures: list[bytes]) -> float:
     while (spent := time.perf_counter() - start) < _TURN_SECONDS:
         data = np.frombuffer(pictures[count % len(pictures)], np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError("not a picture")
         detector.setInputSize((picture.shape[1], picture.shape[0]))
         detector.detect(picture)
         count += 1

@@ -33,6 +33,8 @@ def create_app(detector_path: str, embedder_path: str) -> FastAPI:
             local.detector = cv2.FaceDetectorYN.create(detector_path, "", (0, 0), _SCORE)
             local.embedder = cv2.FaceRecognizerSF.create(embedder_path, "")
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError("not a picture")
         local.detector.setInputSize((picture.shape[1], picture.shape[0]))
         _, faces = local.detector.detect(picture)
         crop = local.embedder.alignCrop(picture, faces[0])

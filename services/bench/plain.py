@@ -6,10 +6,9 @@ import numpy as np
 import simplejpeg
 
 from models.zoo import Zoo
-from services.embedding import load_embedder
+from services.embedding import load_configured
 from services.gateway.alignment import CropGeometry, align
 from services.gateway.server import load_detector
-from services.runtime import EngineOptions
 from services.settings import Settings
 
 
@@ -22,14 +21,8 @@ class PlainLoop:
 
     def __init__(self, settings: Settings) -> None:
         zoo = Zoo(settings.home)
-        engine = settings.engine
         self.detector = load_detector(zoo, settings)
-        self.embedder = load_embedder(
-            zoo,
-            settings.embedding.models[0],
-            engine.preference,
-            EngineOptions(precision=engine.precision, threads=engine.threads),
-        )
+        self.embedder = load_configured(zoo, settings.embedding.models[0], settings.engine)
 
     @property
     def engine(self) -> str:

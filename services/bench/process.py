@@ -30,7 +30,7 @@ def served(
         environment: further variables.
 
     Yields:
-        REST port (metrics port for "embedding") and gRPC port.
+        REST port (of the embedding service itself for "embedding") and gRPC port.
 
     Raises:
         RuntimeError: it does not become ready.
@@ -38,7 +38,7 @@ def served(
     http_port, grpc_port = free_port(), free_port()
     group = "EMBEDDING" if service == "embedding" else "GATEWAY"
     ports = {
-        "MIEN_EMBEDDING__METRICS_PORT": str(http_port),
+        "MIEN_EMBEDDING__HTTP_PORT": str(http_port),
         "MIEN_GATEWAY__HTTP_PORT": str(http_port),
         f"MIEN_{group}__{'PORT' if service == 'embedding' else 'GRPC_PORT'}": str(grpc_port),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,8 @@ def verify(
     """
     if fmr is not None and threshold is not None:
         raise typer.BadParameter("name either --fmr or --threshold, not both")
+    if threshold is not None and not math.isfinite(threshold):
+        raise typer.BadParameter("--threshold must be a finite number")
     settings = command_settings()
     models = (model,) if model else settings.embedding.models[:1]
     asked = VerifyCommand(

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from models.zoo import FetchError, ZooError
-from services.cli import bench, evaluate, faces, models, system
+from services.cli import bench, evaluate, export, faces, models, system
 from services.cli.output import err
 from services.errors import MienError
 from services.evaluation import PairsError
 from services.runtime import EngineError
 from services.settings import SettingsError
 from services.telemetry.metrics import version
+from services.triton_export import TritonExportError
 
 ERROR = 3
 _INTERRUPTED = 130
@@ -33,6 +34,7 @@ evaluate.add_commands(app)
 system.add_commands(app)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
+app.add_typer(export.app, name="export")
 
 
 @app.callback()
@@ -48,7 +50,15 @@ def _root(
 
 # Typer carries its own copy of click, whose base class of usage errors it does not export.
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-_FAILURES = (MienError, ZooError, FetchError, EngineError, SettingsError, PairsError)
+_FAILURES = (
+    MienError,
+    ZooError,
+    FetchError,
+    EngineError,
+    SettingsError,
+    PairsError,
+    TritonExportError,
+)
 
 
 def main() -> None:

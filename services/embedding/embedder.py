@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from models.zoo import CropInput, EmbedderCard, Zoo, ZooError
 from services.runtime import Engine, EngineError, EngineOptions, load_engine
+from services.runtime.triton_engine import RemoteModel, TritonEngine
+from services.settings import EngineSettings
+from services.triton_export import triton_identity
 
 Crops = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -113,6 +116,37 @@ def load_embedder(
     return _open(card, zoo.weights(card), preference, options or EngineOptions())
 
 
+def load_configured(zoo: Zoo, reference: str, engine: EngineSettings) -> Embedder:
+    """Loads a model as the settings say: here, or on a Triton server.
+
+    Raises:
+        UnknownModelError: no such embedder.
+        WeightsMissingError: its weights have not been pulled.
+        EngineError: no engine can run it, or it does not fit its card.
+    """
+    if engine.preference == "triton":
+        return load_remote_embedder(zoo, reference, engine.triton_address)
+    options = EngineOptions(precision=engine.precision, threads=engine.threads)
+    return load_embedder(zoo, reference, engine.preference, options)
+
+
+def load_remote_embedder(zoo: Zoo, reference: str, address: str) -> Embedder:
+    """Takes a model that a Triton server runs, as `mien export triton` wrote it.
+
+    Args:
+        zoo: holds the card; the weights need not be here.
+        reference: name or name@version.
+        address: "host:port" of the server's gRPC interface.
+
+    Raises:
+        UnknownModelError: no such embedder.
+        EngineError: the server does not answer, or its model does not fit the card.
+    """
+    card = zoo.embedder(reference)
+    name, version = triton_identity(card)
+    return _checked(card, TritonEngine(RemoteModel(address, name, str(version))))
+
+
 def probe_embedder(card: EmbedderCard, weights: Path) -> None:
     """Runs a model once, to see whether it does what its card says.
 
@@ -128,7 +162,12 @@ def probe_embedder(card: EmbedderCard, weights: Path) -> None:
 
 
 def _open(card: EmbedderCard, weights: Path, preference: str, options: EngineOptions) -> Embedder:
-    embedder = Embedder(card, load_engine(weights, preference, options))
+    return _checked(card, load_engine(weights, preference, options))
+
+
+def _checked(card: EmbedderCard, engine: Engine) -> Embedder:
+    """An embedder that has been run once."""
+    embedder = Embedder(card, engine)
     spec = card.input
     noise = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, 3), np.uint8)
     try:

@@ -14,10 +14,12 @@ from services.errors import Errors, MienError
 from services.inference_protocol import ServedArrays, ServedModel, ServedTensor
 from services.runtime import Engine, EngineError
 from services.runtime.batcher import Batcher, BatcherOptions, DeadlinePassedError, QueueFullError
+from services.runtime.triton_engine import EngineBusyError
 from services.telemetry import get_logger
 
 CROPS_SUFFIX = "-crops"
 CROPS_INPUT, CROPS_OUTPUT = "crops", "embedding"
+_BUSY_SECONDS = 1.0  # a server whose own queue is full does not say for how long
 _log = get_logger(__name__)
 _Row = NDArray[np.float32]
 
@@ -101,6 +103,10 @@ async def _submit(batcher: Batcher[Any, Any], rows: list[Any], reference: str) -
         ) from error
     except DeadlinePassedError as error:
         raise MienError(Errors.DEADLINE_EXCEEDED, "The deadline passed in the queue.") from error
+    except EngineBusyError as error:
+        raise MienError(
+            Errors.OVERLOADED, "The model's server is busy.", retry_after=_BUSY_SECONDS
+        ) from error
     except EngineError as error:
         _log.error("inference failed", model=reference, cause=str(error))
         raise MienError(Errors.INTERNAL, "The network could not be run.") from error

@@ -6,15 +6,24 @@ import time
 from typing import Any
 
 import grpc
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from models.zoo import EmbedderCard
 from services.embedding.embedder import Embedder
+from services.embedding.inference_models import served_models
 from services.embedding.queued import QueuedEmbedder
 from services.errors import Errors, MienError
+from services.inference_protocol import SERVICE_NAME as INFERENCE_SERVICE_NAME
+from services.inference_protocol import ServedModels, add_inference_service, inference_routes
 from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2
 from services.rpc.server import RpcServer, answer
 from services.runtime import EngineError
 from services.runtime.batcher import BatcherOptions, DeadlinePassedError, Priority, QueueFullError
+from services.runtime.triton_engine import EngineBusyError
 from services.settings import EmbeddingSettings
 from services.telemetry import get_logger
 from services.telemetry.metrics import QUEUE_WAIT
@@ -39,7 +48,10 @@ class EmbeddingServer:
         self, embedders: list[Embedder], address: str, settings: EmbeddingSettings
     ) -> None:
         self._queued = [QueuedEmbedder(one, _options(one, settings)) for one in embedders]
-        self._rpc = RpcServer(address, [SERVICE_NAME], _MAX_MESSAGE)
+        limits = _options(embedders[0], settings)
+        self._served = served_models(self._queued, limits, settings.max_batch)
+        self._rpc = RpcServer(address, [SERVICE_NAME, INFERENCE_SERVICE_NAME], _MAX_MESSAGE)
+        add_inference_service(ServedModels(self._served), self._rpc.server)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
             _Servicer(self._queued, settings.max_batch), self._rpc.server
         )
@@ -48,6 +60,15 @@ class EmbeddingServer:
     def address(self) -> str:
         """Where it listens, with the port that was really taken."""
         return self._rpc.address
+
+    def http_app(self) -> Starlette:
+        """The inference protocol over REST, health and metrics, for a server of its own."""
+        return Starlette(
+            routes=[
+                *inference_routes(ServedModels(self._served), _MAX_MESSAGE),
+                Route("/metrics", _metrics),
+            ]
+        )
 
     async def start(self) -> None:
         """Listens, and is ready: the embedders are warm when they are given to it."""
@@ -62,6 +83,8 @@ class EmbeddingServer:
     async def stop(self, grace: float) -> None:
         """Finishes what is at work, then frees the models."""
         await self._rpc.stop(grace)
+        for model in self._served:
+            await model.close()
         for one in self._queued:
             await one.close()
 
@@ -149,6 +172,10 @@ async def _embed(
         ) from error
     except DeadlinePassedError as error:
         raise MienError(Errors.DEADLINE_EXCEEDED, "The deadline passed in the queue.") from error
+    except EngineBusyError as error:
+        raise MienError(
+            Errors.OVERLOADED, "The model's server is full.", retry_after=1.0
+        ) from error
     except EngineError as error:
         _log.error("inference failed", model=card.reference, cause=str(error))
         raise MienError(Errors.INTERNAL, "The network could not be run.") from error
@@ -159,6 +186,10 @@ async def _embed(
         queue_ms=done.queue_seconds * 1e3,
         inference_ms=done.work_seconds * 1e3,
     )
+
+
+async def _metrics(_: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _options(embedder: Embedder, settings: EmbeddingSettings) -> BatcherOptions:

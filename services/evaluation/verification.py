@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.evaluation import VerificationReport, evaluate_pairs
 from models.evaluation.plots import ScoreSet, write_curves
 from services.evaluation.extract import Extraction
-from services.evaluation.pairs import Pair, person_of
+from services.evaluation.pairs import Pair, PairsError, person_of
 
 _FOLDS_IF_NONE = 10
 
@@ -60,20 +60,27 @@ def score_pairs(pairs: list[Pair], extraction: Extraction) -> PairScores:
 
 
 def report(pairs: list[Pair], extraction: Extraction) -> tuple[VerificationReport, PairScores]:
-    """Judges the scores of pairs; intervals by person where the same people stand in folders."""
+    """Judges the scores of pairs; intervals by person where the same people stand in folders.
+
+    Raises:
+        PairsError: there are too few pairs, or not of both kinds.
+    """
     scored = score_pairs(pairs, extraction)
     people = None
     first = [person_of(pair.path1) for pair in pairs]
     second = [person_of(pair.path2) for pair in pairs]
     if all((a == b) == pair.same for a, b, pair in zip(first, second, pairs, strict=True)):
         people = (first, second)
-    found = evaluate_pairs(
-        scored.scores,
-        scored.same,
-        scored.folds,
-        people[0] if people else None,
-        people[1] if people else None,
-    )
+    try:
+        found = evaluate_pairs(
+            scored.scores,
+            scored.same,
+            scored.folds,
+            people[0] if people else None,
+            people[1] if people else None,
+        )
+    except ValueError as error:
+        raise PairsError(f"These pairs cannot be judged: {error}.") from error
     return found, scored
 
 

@@ -126,6 +126,7 @@ class Gateway:
         Raises:
             MienError: the embedding service does not answer.
         """
+        await self._embedding.refresh(wait=True)
         model = await self._embedding.model("")
         geometry = crop_geometry(model)
         await self._in_pool(lambda: self._pipeline.prepare(picture, FaceChoice(), geometry, ""))

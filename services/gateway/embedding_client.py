@@ -68,6 +68,9 @@ class EmbeddingClient:
                 ("grpc.max_receive_message_length", _MAX_MESSAGE),
                 ("grpc.max_send_message_length", _MAX_MESSAGE),
                 ("grpc.service_config", _SERVICE_CONFIG),
+                # Without these, a service that was gone for long is missed for two minutes more.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
                 ("grpc.enable_http_proxy", 0),
             ],
         )
@@ -75,15 +78,18 @@ class EmbeddingClient:
         self._models: dict[str, model_pb2.ModelInfo] = {}
         self._default: model_pb2.ModelInfo | None = None
 
-    async def refresh(self) -> list[model_pb2.ModelInfo]:
+    async def refresh(self, *, wait: bool = False) -> list[model_pb2.ModelInfo]:
         """Asks which models are served, and remembers them.
+
+        Args:
+            wait: for a service that is not there yet, as at the start of both.
 
         Raises:
             MienError: the service does not answer.
         """
         try:
             answer = await self._stub.ListModels(
-                embedding_pb2.ListModelsRequest(), timeout=self._timeout, wait_for_ready=True
+                embedding_pb2.ListModelsRequest(), timeout=self._timeout, wait_for_ready=wait
             )
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from error

@@ -17,7 +17,7 @@ from services.gateway.quality import Modality, Quality, measure_modality, measur
 
 Pixels = NDArray[np.uint8]
 
-_MEASURING_CROP = CropGeometry()  # quality and modality are defined on the 112 x 112 crop
+MEASURING_CROP = CropGeometry()  # quality and modality are defined on the 112 x 112 crop
 
 
 @dataclass(frozen=True)
@@ -56,26 +56,30 @@ class FaceChoice:
     index: int = 0
 
 
-def measure_face(picture: Pixels, detection: Detection) -> Face:
+def measure_face(picture: Pixels, detection: Detection) -> tuple[Face, Pixels]:
     """Measures pose, quality and modality of a detected face.
 
     Args:
         picture: height x width x 3, RGB, 0-255, upright.
         detection: a face in it.
+
+    Returns:
+        The face, and the crop of `MEASURING_CROP` that it was measured on.
     """
     pose = estimate_pose(detection.points)
     left, right = detection.points[0], detection.points[1]
     distance = float(np.hypot(*(right - left)))
-    crop = align(picture, detection.points, _MEASURING_CROP)
+    crop = align(picture, detection.points, MEASURING_CROP)
     # A head that is turned shows its eyes closer together than they are.
     facing = max(math.cos(math.radians(pose.yaw)), 0.25)
-    return Face(
+    face = Face(
         detection=detection,
         pose=pose,
         quality=measure_quality(crop, pose, distance / facing, detection.score),
         modality=measure_modality(crop),
         inter_eye_distance=distance,
     )
+    return face, crop
 
 
 def choose(

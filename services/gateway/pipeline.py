@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from services.errors import Errors, MienError
 from services.gateway.alignment import CropGeometry, align
 from services.gateway.detection import Detection, FaceDetector
-from services.gateway.faces import Face, FaceChoice, choose, measure_face
+from services.gateway.faces import MEASURING_CROP, Face, FaceChoice, choose, measure_face
 from services.gateway.imaging import ImageError, ImageLimits, ImageProblem, decode
 from services.telemetry import Stopwatch
 
@@ -96,7 +96,7 @@ class PicturePipeline:
         watch = Stopwatch()
         pixels, detections = self._detect(data, field, watch)
         with watch.stage("measure"):
-            faces = [measure_face(pixels, detection) for detection in detections]
+            faces = [measure_face(pixels, detection)[0] for detection in detections]
         return PictureFaces(pixels.shape[1], pixels.shape[0], faces, watch)
 
     def prepare(
@@ -119,9 +119,10 @@ class PicturePipeline:
         if index is None:
             return PreparedFace(choice, len(detections), None, None, None, watch)
         with watch.stage("measure"):
-            face = measure_face(pixels, detections[index])
-        with watch.stage("align"):
-            crop = align(pixels, detections[index].points, geometry)
+            face, crop = measure_face(pixels, detections[index])
+        if geometry != MEASURING_CROP:
+            with watch.stage("align"):
+                crop = align(pixels, detections[index].points, geometry)
         return PreparedFace(choice, len(detections), index, face, crop, watch)
 
     def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:

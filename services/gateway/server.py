@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 
 import cv2
 import numpy as np
-import uvicorn
 
 from models.zoo import DetectorCard, Zoo, ZooError
 from services.gateway.core import Gateway
@@ -18,6 +15,7 @@ from services.gateway.face_service import SERVICE_NAME, FaceServicer
 from services.gateway.imaging import ImageLimits
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.rest import create_app
+from services.http_server import HttpServer
 from services.rpc.mien.v1 import face_pb2_grpc
 from services.rpc.server import RpcServer
 from services.runtime import EngineOptions, load_engine
@@ -26,7 +24,6 @@ from services.telemetry import get_logger
 
 _log = get_logger(__name__)
 _SLACK = 64 * 1024
-_KEEP_ALIVE = 75  # seconds that an idle connection stays open
 
 
 def load_detector(zoo: Zoo, settings: Settings) -> FaceDetector:
@@ -90,25 +87,18 @@ class GatewayServer:
         face_pb2_grpc.add_FaceServiceServicer_to_server(
             FaceServicer(self.core, image.max_references), self._rpc.server
         )
-        self._socket = _listen(gateway.http_host, gateway.http_port)
-        self._rest = _Rest(
-            uvicorn.Config(
-                create_app(self.core, image),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=round(gateway.drain_seconds),
-            )
+        self._rest = HttpServer(
+            create_app(self.core, image),
+            gateway.http_host,
+            gateway.http_port,
+            setting="MIEN_GATEWAY__HTTP_PORT",
+            drain_seconds=gateway.drain_seconds,
         )
-        self._rest_task: asyncio.Task[None] | None = None
 
     @property
     def rest_url(self) -> str:
         """Where REST is served."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://{host}:{port}"
+        return self._rest.url
 
     @property
     def grpc_address(self) -> str:
@@ -122,34 +112,17 @@ class GatewayServer:
             MienError: the embedding service does not answer.
         """
         await self._rpc.start()
-        self._rest_task = asyncio.create_task(self._rest.serve(sockets=[self._socket]))
+        self._rest.start()
         await self.core.warm_up(_blank_picture())
         await self._rpc.ready()
         _log.info("gateway ready", rest=self.rest_url, grpc=self.grpc_address)
 
     async def stop(self, grace: float) -> None:
         """Turns new work away, finishes what is at work for ``grace`` seconds, then stops."""
-        self._rest.should_exit = True
+        rest = asyncio.create_task(self._rest.stop())
         await self._rpc.stop(grace)
-        if self._rest_task is not None:
-            await self._rest_task
+        await rest
         await self.core.close()
-
-
-class _Rest(uvicorn.Server):
-    """uvicorn without signal handling of its own: one place stops all services."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        """Leaves signals to `mien serve`."""
-        yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=2048)
-    listener.set_inheritable(True)
-    return listener
 
 
 def _blank_picture() -> bytes:

@@ -12,7 +12,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.errors import Errors, MienError
+from services.rpc.reflection_pool import reflection_pool
 from services.rpc.status import to_status
+from services.settings import SettingsError
 from services.telemetry import count_request, get_logger, new_request_id, use_request_id
 from services.telemetry.request_id import HEADER
 
@@ -31,6 +33,9 @@ class RpcServer:
         address: "host:port" (port 0 takes a free one) or "unix:PATH".
         services: full names of the services that will be added.
         max_message_bytes: largest message in either direction.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
     """
 
     def __init__(self, address: str, services: list[str], max_message_bytes: int) -> None:
@@ -40,15 +45,19 @@ class RpcServer:
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
         )
         self._services = services
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        reflection.enable_server_reflection(
-            [*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self.server
-        )
-        port = self.server.add_insecure_port(address)
+        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self.server, pool=reflection_pool(names))
+        try:
+            port = self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SettingsError(
+                f"{address} is taken, or is no address of this machine: gRPC cannot listen on it."
+            ) from error
         self.address = address if address.startswith("unix:") else f"{_host(address)}:{port}"
 
     async def start(self) -> None:

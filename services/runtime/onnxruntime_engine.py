@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the reference that other engines are measured against."""
+"""ONNX Runtime: on the CPU the reference that other engines are measured against; on CUDA too."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from services.runtime.cuda_library import cuda_runtime
 from services.runtime.engine import Arrays, EngineError, EngineInfo, EngineOptions, TensorInfo
 
 _ERRORS_ONLY = 3
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _state = onnxruntime.capi.onnxruntime_pybind11_state
 # What ONNX Runtime raises; its exceptions share no base class of their own.
 _FAILURES: tuple[type[Exception], ...] = (
@@ -43,23 +45,38 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
+        self._open(path, options, _CPU, {}, "CPU")
+
+    def _open(
+        self,
+        path: Path,
+        options: EngineOptions,
+        provider: str,
+        provider_options: Mapping[str, str],
+        device: str,
+    ) -> None:
         if options.precision != "fp32":
-            raise EngineError(f"ONNX Runtime runs fp32 on the CPU, not {options.precision}.")
+            raise EngineError(f"ONNX Runtime runs fp32 here, not {options.precision}.")
         threads = options.resolved_threads()
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = threads
         session_options.log_severity_level = _ERRORS_ONLY
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), session_options, providers=["CPUExecutionProvider"]
+                str(path),
+                session_options,
+                providers=[(provider, dict(provider_options))],
+                enable_fallback=0,  # a provider that fails must not be replaced in silence
             )
         except _FAILURES as error:
             raise EngineError(f"ONNX Runtime cannot load {path.name}.") from error
+        if provider not in self._session.get_providers():
+            raise EngineError(f"ONNX Runtime passed {provider} over and would use the CPU.")
         inputs = tuple(TensorInfo(i.name, _dims(i.shape)) for i in self._session.get_inputs())
         self._fixed_batch = max((info.shape[0] for info in inputs if info.shape), default=-1)
         self._info = EngineInfo(
             engine=f"onnxruntime {onnxruntime.__version__}",
-            device="CPU",
+            device=device,
             precision="fp32",
             streams=1,
             threads=threads,
@@ -96,6 +113,32 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Frees the network's memory."""
         del self._session
+
+
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """A network run by ONNX Runtime on the first CUDA device, in true fp32 (no TF32).
+
+    Args:
+        path: ONNX file.
+        options: threads for what stays on the CPU; the precision must be fp32.
+
+    Raises:
+        EngineError: "no CUDA device", this ONNX Runtime has no CUDA provider, or it cannot load the
+            network.
+    """
+
+    def __init__(self, path: Path, options: EngineOptions) -> None:
+        # The device first: without one, asking ONNX Runtime would write to standard error.
+        device = cuda_runtime().device()
+        if _CUDA not in onnxruntime.get_available_providers():
+            raise EngineError("this ONNX Runtime has no CUDA provider; install onnxruntime-gpu.")
+        # The default search for convolutions tries all of them anew for each new shape.
+        chosen = {
+            "device_id": str(device.index),
+            "use_tf32": "0",
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+        self._open(path, options, _CUDA, chosen, str(device))
 
 
 def _dims(shape: list[int | str | None]) -> tuple[int, ...]:

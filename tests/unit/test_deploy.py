@@ -212,7 +212,7 @@ def test_image_exposes_the_ports_of_the_settings() -> None:
         settings.gateway.http_port,
         settings.gateway.grpc_port,
         settings.embedding.port,
-        settings.embedding.metrics_port,
+        settings.embedding.http_port,
     ]
 
 
@@ -237,7 +237,7 @@ def test_prometheus_scrapes_each_service_where_it_listens(compose: dict[str, Any
     ]
     settings = Settings()
     assert sorted(targets) == [
-        f"embedding:{settings.embedding.metrics_port}",
+        f"embedding:{settings.embedding.http_port}",
         f"gateway:{settings.gateway.http_port}",
     ]
     for target in targets:

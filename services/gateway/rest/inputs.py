@@ -153,7 +153,7 @@ async def _form(request: Request, max_files: int) -> FormData:
         return await request.form(
             max_files=max_files + 1, max_fields=_TEXT_FIELDS, max_part_size=_TEXT_BYTES
         )
-    except (HTTPException, MultiPartException) as error:
+    except (HTTPException, MultiPartException, UnicodeError) as error:  # last: an odd charset
         raise MienError(
             Errors.MALFORMED_BODY,
             f"The multipart body cannot be read, or holds more than {max_files} files.",

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from services.errors import Errors, MienError
@@ -80,6 +81,10 @@ def install(app: FastAPI) -> None:
         answer = _answer(request, MienError(kind, f"{kind.value.title}."))
         answer.headers.update(_headers(error.headers))
         return answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def _caller_left(request: Request, error: ClientDisconnect) -> Response:
+        return _answer(request, MienError(Errors.MALFORMED_BODY, "The body ended too early."))
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:

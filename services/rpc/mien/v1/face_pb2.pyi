@@ -549,7 +549,9 @@ class VerifyResponse(_message.Message):
 
     @_builtins.property
     def timing_ms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Milliseconds by stage: decode, detect, measure, align, queue, inference, compare, total."""
+        """Milliseconds by stage: decode, detect, measure (alignment included), queue, inference,
+        compare, total; align where the model's crop is not the one that is measured.
+        """
 
     def __init__(
         self,

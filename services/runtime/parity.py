@@ -1,0 +1,291 @@
+"""The parity gate: an engine may serve a network only if it agrees with the fp32 reference."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from services.runtime.engine import (
+    Arrays,
+    Engine,
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    TensorInfo,
+)
+from services.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from services.runtime.parity_inputs import INPUTS_VERSION, generated_inputs
+from services.runtime.plan_cache import default_folder, file_sha256, write_atomically
+from services.telemetry import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far an engine may be from the reference.
+
+    Attributes:
+        cosine: least cosine between an output and the reference's.
+        error: greatest difference in an output that is no vector, relative to the largest value
+            that the reference has in that output.
+    """
+
+    cosine: float
+    error: float
+
+
+LIMITS = {
+    "fp32": Limits(cosine=0.9999, error=0.01),
+    "fp16": Limits(cosine=0.9999, error=0.05),
+    "bf16": Limits(cosine=0.9999, error=0.10),
+    "int8": Limits(cosine=0.999, error=0.25),
+}
+"""By precision. The cosines are the project's promise; the errors keep single cells of a map, such
+as one anchor of a detector, from going astray where the cosine of the whole does not show it."""
+
+
+class ParityError(EngineError):
+    """An engine does not agree with the reference; the message says where and by how much."""
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What a comparison found.
+
+    Attributes:
+        precision: whose limits were taken.
+        cosine_min: least cosine over all outputs.
+        limit: least cosine allowed.
+        error_max: greatest relative error over the outputs that are no vectors; 0 without such.
+        error_limit: greatest relative error allowed.
+        worst: the output with the least cosine.
+        passed: whether all limits were kept and all values finite.
+        why: what was wrong, empty if nothing was.
+    """
+
+    precision: str
+    cosine_min: float
+    limit: float
+    error_max: float
+    error_limit: float
+    worst: str
+    passed: bool
+    why: str = ""
+
+
+def check_parity(
+    engine: Engine, reference: Engine, inputs: Sequence[Arrays], precision: str
+) -> ParityReport:
+    """Compares every output of two engines.
+
+    An output of one vector for each item is compared vector by vector. Any other is compared as a
+    whole over all inputs, because a map in which there is nothing to see has no direction to keep.
+
+    Args:
+        engine: what is to be judged.
+        reference: what it must agree with.
+        inputs: batches, each with all inputs.
+        precision: "fp32", "fp16", "bf16" or "int8".
+
+    Raises:
+        EngineError: one of the two cannot run the inputs.
+    """
+    limits = LIMITS[precision]
+    answers = [(engine.infer(batch), reference.infer(batch)) for batch in inputs]
+    report = ParityReport(precision, 1.0, limits.cosine, 0.0, limits.error, "", passed=True)
+    for info in reference.info.outputs:
+        found = [answer.get(info.name) for answer, _ in answers]
+        expected = [answer[info.name] for _, answer in answers]
+        why = _unlike(found, expected)
+        if why:
+            return replace(
+                report, cosine_min=-1.0, worst=info.name, passed=False, why=f"{info.name}: {why}"
+            )
+        pairs = [
+            (ours, theirs) for ours, theirs in zip(found, expected, strict=True) if ours is not None
+        ]
+        report = _worse(report, info.name, pairs)
+    faults = []
+    if report.cosine_min < limits.cosine:
+        faults.append(f"cosine {report.cosine_min:.6f} of {report.worst} is below {limits.cosine}")
+    if report.error_max > limits.error:
+        faults.append(f"relative error {report.error_max:.4f} is above {limits.error}")
+    return replace(report, passed=not faults, why="; ".join(faults))
+
+
+def accepted(
+    engine: Engine,
+    model_path: Path,
+    options: EngineOptions,
+    *,
+    value_range: tuple[float, float] = (0.0, 255.0),
+    reference_path: Path | None = None,
+    cache: Path | None = None,
+) -> Engine:
+    """Lets an engine pass only if it agrees with ONNX Runtime in fp32 on the same file.
+
+    A pass is kept on disk, so that the next start with the same file, engine, device, precision and
+    shapes needs no comparison. A failure is not kept: the next start looks again.
+
+    Args:
+        engine: a loaded network; it is closed if it does not pass.
+        model_path: the ONNX file that it was loaded from.
+        options: as it was loaded with.
+        value_range: what black and white are for the network.
+        reference_path: the fp32 file to agree with, where `model_path` is a quantised form of it.
+        cache: folder for verdicts; by default beside the engine plans.
+
+    Returns:
+        The engine.
+
+    Raises:
+        ParityError: it does not agree.
+        EngineError: it cannot run the inputs, or the reference cannot load the file.
+    """
+    original = reference_path or model_path
+    key = _key(engine.info, (model_path, original), options, value_range)
+    verdict = (cache or default_folder()) / f"{key}.parity"
+    if _passed_before(verdict):
+        return engine
+    try:
+        report = _compare(engine, original, options, value_range)
+        if not report.passed:
+            raise ParityError(
+                f"{engine.info.engine} on {engine.info.device} in {report.precision} does not "
+                f"agree with the reference on {original.name}: {report.why}."
+            )
+    except EngineError:
+        engine.close()
+        raise
+    _log.info(
+        "engine agrees with the reference",
+        model=model_path.name,
+        engine=engine.info.engine,
+        precision=report.precision,
+        cosine_min=report.cosine_min,
+        error_max=report.error_max,
+    )
+    write_atomically(verdict, json.dumps(asdict(report)).encode())
+    return engine
+
+
+def _compare(
+    engine: Engine, path: Path, options: EngineOptions, value_range: tuple[float, float]
+) -> ParityReport:
+    reference = OnnxRuntimeEngine(path, replace(options, precision="fp32"))
+    with contextlib.closing(reference):
+        shapes = _common(engine.info.inputs, reference.info.inputs)
+        inputs = generated_inputs(shapes, value_range)
+        return check_parity(engine, reference, inputs, engine.info.precision)
+
+
+def _common(ours: Sequence[TensorInfo], theirs: Sequence[TensorInfo]) -> list[TensorInfo]:
+    """Shapes that both can run; the reference runs any batch, but no other size than the file's."""
+    fixed = {info.name: info.shape for info in theirs}
+    return [
+        TensorInfo(
+            info.name,
+            (
+                info.shape[0],
+                *(
+                    own if file < 0 else file
+                    for own, file in zip(info.shape[1:], fixed[info.name][1:], strict=True)
+                ),
+            ),
+        )
+        for info in ours
+    ]
+
+
+def _unlike(
+    found: Sequence[NDArray[np.float32] | None], expected: Sequence[NDArray[np.float32]]
+) -> str:
+    """Why outputs cannot be compared; empty if they can."""
+    for ours, theirs in zip(found, expected, strict=True):
+        if ours is None:
+            return "it is missing"
+        if ours.shape != theirs.shape:
+            return f"it has the shape {ours.shape} instead of {theirs.shape}"
+        if not np.isfinite(ours).all():
+            return "it has values that are not finite"
+    return ""
+
+
+def _worse(
+    report: ParityReport,
+    name: str,
+    pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> ParityReport:
+    """The report with one more output taken into account."""
+    is_vector = pairs[0][0].ndim <= 2
+    ours, theirs = (
+        [array.reshape(len(array), -1) for array in side] for side in zip(*pairs, strict=True)
+    )
+    if is_vector:
+        cosine = float(_cosines(np.concatenate(ours), np.concatenate(theirs)).min())
+        error = 0.0
+    else:
+        mine = np.concatenate([array.ravel() for array in ours])
+        other = np.concatenate([array.ravel() for array in theirs])
+        cosine = float(_cosines(mine[None], other[None])[0])
+        scale = float(np.abs(other).max())
+        error = float(np.abs(mine - other).max()) / scale if scale else float(np.abs(mine).max())
+    if cosine < report.cosine_min:
+        report = replace(report, cosine_min=cosine, worst=name)
+    return replace(report, error_max=max(report.error_max, error))
+
+
+def _cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosine of each row; two rows of nothing but zeros are alike."""
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    cosines: NDArray[np.float64] = np.einsum("ij,ij->i", a, b) / np.where(lengths > 0, lengths, 1.0)
+    return np.where(both_zero, 1.0, cosines)
+
+
+def _key(
+    info: EngineInfo,
+    files: Sequence[Path],
+    options: EngineOptions,
+    value_range: tuple[float, float],
+) -> str:
+    """What a verdict depends on, as a file name."""
+    hashes = [file_sha256(path) for path in files]
+    parts = (
+        hashes,
+        info.engine,
+        _processor() if info.device == "CPU" else info.device,
+        info.precision,
+        options.free_dimensions,
+        value_range,
+        asdict(LIMITS[info.precision]),
+        INPUTS_VERSION,
+    )
+    return f"{hashes[0][:12]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}"
+
+
+def _processor() -> str:
+    """The CPU's model: one that lacks an instruction may round differently."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return "CPU"
+
+
+def _passed_before(verdict: Path) -> bool:
+    try:
+        report = TypeAdapter(ParityReport).validate_json(verdict.read_bytes())
+    except (OSError, ValidationError):
+        return False
+    return report.passed
