@@ -74,4 +74,8 @@ def main() -> None:
         field = error.field if isinstance(error, MienError) else None
         err.print(f"mien: {f'{field}: ' if field else ''}{error}", style="red", markup=False)
         sys.exit(ERROR)
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        err.print(f"mien: {about}{error.strerror or error}.", style="red", markup=False)
+        sys.exit(ERROR)
     sys.exit(code if isinstance(code, int) else 0)
