@@ -112,10 +112,12 @@ class EmbeddingSettings(_Group):
 class EngineSettings(_Group):
     """What runs the networks."""
 
-    preference: Literal["auto", "openvino", "onnxruntime", "triton"] = Field(
+    preference: Literal["auto", "tensorrt", "cuda", "openvino", "onnxruntime", "triton"] = Field(
         "auto", description="auto: the best that works here; triton: a server elsewhere"
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto", description="auto: the fastest that agrees with fp32 within the parity limits"
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: one for each CPU")
     triton_address: str = Field("127.0.0.1:8001", description="gRPC address of a Triton server")
 

@@ -50,6 +50,7 @@ class Zoo:
     """
 
     def __init__(self, home: Path) -> None:
+        self.engines = home / "engines"  # plans and verdicts that engines keep between starts
         self._added = home / "models"
         self._cache = home / "weights"
         self._archives = home / "archives"

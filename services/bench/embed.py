@@ -23,7 +23,7 @@ from services.settings import Settings
 
 _TURN_SECONDS = 2.0
 _CROPS = 64
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names
 
 
 def bench_embed(settings: Settings, seconds: float, concurrency: int) -> BenchResult:
@@ -44,12 +44,13 @@ def bench_embed(settings: Settings, seconds: float, concurrency: int) -> BenchRe
     """
     zoo = Zoo(settings.home)
     crops = aligned_crops(load_detector(zoo, settings), settings.home, _CROPS)
-    raw = _RawQueue(settings, zoo, crops)
     turns = max(2, round(seconds / _TURN_SECONDS))
     service, reference = Load(), []
     alone, alone_raw = Load(), []
     with served(settings, "embedding") as (_, port):
         ask = _Service(port, crops)
+        precision = ask.precision()
+        raw = _RawQueue(settings, zoo, crops, precision)
         ask.turn(concurrency, 1.0)
         for _ in range(turns):
             reference.append(raw.turn(_TURN_SECONDS))
@@ -71,7 +72,7 @@ def bench_embed(settings: Settings, seconds: float, concurrency: int) -> BenchRe
             "alone_p50_ms": round(alone.percentile_ms(50), 3),
             "alone_raw_ms": round(statistics.median(alone_raw) * 1e3, 3),
             "added_at_concurrency_1_ms": round(added, 3),
-            "engine": f"openvino {settings.engine.precision}",
+            "engine": f"openvino {precision}",
         },
     )
 
@@ -79,7 +80,9 @@ def bench_embed(settings: Settings, seconds: float, concurrency: int) -> BenchRe
 class _RawQueue:
     """OpenVINO as its own documentation uses it for throughput."""
 
-    def __init__(self, settings: Settings, zoo: Zoo, crops: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, settings: Settings, zoo: Zoo, crops: NDArray[np.uint8], precision: str
+    ) -> None:
         card = zoo.embedder(settings.embedding.models[0])
         core = openvino.Core()
         model = core.read_model(zoo.weights(card))
@@ -87,7 +90,7 @@ class _RawQueue:
         model.reshape([1, 3, *size])
         config = {
             "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": _HINTS[settings.engine.precision],
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
         self._compiled = core.compile_model(model, "CPU", config)
         self._queue = openvino.AsyncInferQueue(self._compiled)
@@ -125,6 +128,17 @@ class _Service:
         self._requests = [embedding_pb2.EmbedRequest(crops=[crop.tobytes()]) for crop in crops]
         self._channel = self._loop.run_until_complete(_connect(port))
         self._embed = embedding_pb2_grpc.EmbeddingServiceStub(self._channel).Embed
+
+    def precision(self) -> str:
+        """What the service runs its default model in."""
+        stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+
+        async def ask() -> str:
+            answer = await stub.ListModels(embedding_pb2.ListModelsRequest(), wait_for_ready=True)
+            (default,) = (model for model in answer.models if model.is_default)
+            return default.precision
+
+        return self._loop.run_until_complete(ask())
 
     def turn(self, concurrency: int, seconds: float) -> Load:
         return self._loop.run_until_complete(closed_loop(self._call, concurrency, seconds))

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.zoo import CropInput, EmbedderCard, Zoo, ZooError
-from services.runtime import Engine, EngineError, EngineOptions, load_engine
+from services.runtime import (
+    Engine,
+    EngineError,
+    EngineOptions,
+    Gate,
+    PrecisionChoice,
+    load_engine,
+)
 from services.runtime.triton_engine import RemoteModel, TritonEngine
 from services.settings import EngineSettings
 from services.triton_export import triton_identity
@@ -103,9 +110,20 @@ def prepare_crops(crops: Crops, spec: CropInput) -> NDArray[np.float32]:
 
 
 def load_embedder(
-    zoo: Zoo, reference: str, preference: str = "auto", options: EngineOptions | None = None
+    zoo: Zoo,
+    reference: str,
+    preference: str = "auto",
+    options: EngineOptions | None = None,
+    precision: PrecisionChoice = "fp32",
 ) -> Embedder:
-    """Loads a model by name.
+    """Loads a model by name, through the parity gate.
+
+    Args:
+        zoo: holds the model.
+        reference: name or name@version.
+        preference: an engine's name, or "auto".
+        options: threads and streams.
+        precision: "auto" for the fastest that passes the gate.
 
     Raises:
         UnknownModelError: no such embedder.
@@ -113,7 +131,26 @@ def load_embedder(
         EngineError: no engine can run it, or it does not fit its card.
     """
     card = zoo.embedder(reference)
-    return _open(card, zoo.weights(card), preference, options or EngineOptions())
+    engine = load_engine(
+        zoo.weights(card),
+        preference,
+        options or EngineOptions(),
+        precision=precision,
+        gate=Gate(value_range(card.input), zoo.engines),
+    )
+    return _checked(card, engine)
+
+
+def value_range(spec: CropInput) -> tuple[float, float]:
+    """What pixel values 0 and 255 become at the network's input, at the least and the most."""
+    if spec.per_image_whitening:
+        return -3.0, 3.0  # standard deviations; few pixels lie beyond
+    ends = [
+        (value - mean) / std
+        for mean, std in zip(spec.mean, spec.std, strict=True)
+        for value in (0.0, float(spec.pixel_range))
+    ]
+    return min(ends), max(ends)
 
 
 def load_configured(zoo: Zoo, reference: str, engine: EngineSettings) -> Embedder:
@@ -126,8 +163,8 @@ def load_configured(zoo: Zoo, reference: str, engine: EngineSettings) -> Embedde
     """
     if engine.preference == "triton":
         return load_remote_embedder(zoo, reference, engine.triton_address)
-    options = EngineOptions(precision=engine.precision, threads=engine.threads)
-    return load_embedder(zoo, reference, engine.preference, options)
+    options = EngineOptions(threads=engine.threads)
+    return load_embedder(zoo, reference, engine.preference, options, engine.precision)
 
 
 def load_remote_embedder(zoo: Zoo, reference: str, address: str) -> Embedder:
@@ -155,14 +192,10 @@ def probe_embedder(card: EmbedderCard, weights: Path) -> None:
             dimension or values that are not finite.
     """
     try:
-        embedder = _open(card, weights, "auto", EngineOptions(threads=1))
+        embedder = _checked(card, load_engine(weights, "auto", EngineOptions(threads=1)))
     except EngineError as error:
         raise ZooError(str(error)) from error
     embedder.close()
-
-
-def _open(card: EmbedderCard, weights: Path, preference: str, options: EngineOptions) -> Embedder:
-    return _checked(card, load_engine(weights, preference, options))
 
 
 def _checked(card: EmbedderCard, engine: Engine) -> Embedder:

@@ -18,7 +18,7 @@ from services.gateway.rest import create_app
 from services.http_server import HttpServer
 from services.rpc.mien.v1 import face_pb2_grpc
 from services.rpc.server import RpcServer
-from services.runtime import EngineOptions, load_engine
+from services.runtime import EngineOptions, Gate, load_engine
 from services.settings import Settings
 from services.telemetry import get_logger
 
@@ -40,7 +40,9 @@ def load_detector(zoo: Zoo, settings: Settings) -> FaceDetector:
         threads=settings.engine.threads, free_dimensions=(("input", (1, 3, -1, -1)),)
     )
     # YuNet is published with a fixed size; only OpenVINO can free it (ONNX Runtime cannot).
-    engine = load_engine(zoo.weights(card), "openvino", options)
+    engine = load_engine(
+        zoo.weights(card), "openvino", options, gate=Gate((0.0, 255.0), zoo.engines)
+    )
     detector = FaceDetector(
         card, engine, settings.detection.min_score, settings.detection.max_faces
     )

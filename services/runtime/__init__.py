@@ -8,7 +8,7 @@ from services.runtime.engine import (
     EngineOptions,
     TensorInfo,
 )
-from services.runtime.select import available_engines, load_engine
+from services.runtime.select import Gate, PrecisionChoice, available_engines, load_engine
 
 __all__ = [
     "Arrays",
@@ -16,6 +16,8 @@ __all__ = [
     "EngineError",
     "EngineInfo",
     "EngineOptions",
+    "Gate",
+    "PrecisionChoice",
     "TensorInfo",
     "available_engines",
     "load_engine",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[np.float32]]
 """Tensors by name."""
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class EngineError(Exception):

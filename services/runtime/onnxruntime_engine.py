@@ -143,3 +143,14 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
 
 def _dims(shape: list[int | str | None]) -> tuple[int, ...]:
     return tuple(dim if isinstance(dim, int) else -1 for dim in shape)
+
+
+def why_no_cuda() -> str | None:
+    """Why ONNX Runtime cannot use a GPU here, or None when it can."""
+    if _CUDA not in onnxruntime.get_available_providers():
+        return "this ONNX Runtime has no CUDA provider"
+    try:
+        cuda_runtime().device()
+    except EngineError as error:
+        return str(error)
+    return None

@@ -102,7 +102,7 @@ class OpenVinoEngine:
     @staticmethod
     def _check_precision(core: openvino.Core, options: EngineOptions) -> None:
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if options.precision.upper() not in capabilities:
+        if options.precision not in _PRECISIONS or options.precision.upper() not in capabilities:
             raise EngineError(f"This CPU does not compute in {options.precision}.")
 
 

@@ -154,10 +154,12 @@ def accepted(
     original = reference_path or model_path
     key = _key(engine.info, (model_path, original), options, value_range)
     verdict = (cache or default_folder()) / f"{key}.parity"
-    if _passed_before(verdict):
+    known = _verdict(verdict)
+    if known is not None and known.passed:
         return engine
     try:
-        report = _compare(engine, original, options, value_range)
+        report = known or _compare(engine, original, options, value_range)
+        write_atomically(verdict, json.dumps(asdict(report)).encode())
         if not report.passed:
             raise ParityError(
                 f"{engine.info.engine} on {engine.info.device} in {report.precision} does not "
@@ -174,7 +176,6 @@ def accepted(
         cosine_min=report.cosine_min,
         error_max=report.error_max,
     )
-    write_atomically(verdict, json.dumps(asdict(report)).encode())
     return engine
 
 
@@ -283,9 +284,8 @@ def _processor() -> str:
     return "CPU"
 
 
-def _passed_before(verdict: Path) -> bool:
+def _verdict(file: Path) -> ParityReport | None:
     try:
-        report = TypeAdapter(ParityReport).validate_json(verdict.read_bytes())
+        return TypeAdapter(ParityReport).validate_json(file.read_bytes())
     except (OSError, ValidationError):
-        return False
-    return report.passed
+        return None

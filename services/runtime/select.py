@@ -1,21 +1,60 @@
-"""Chooses the engine: the first that works here, best first, and says which and why."""
+"""Chooses the engine: the first that works here and agrees with the reference, best first."""
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
-from services.runtime.engine import Engine, EngineError, EngineOptions
+from services.runtime.engine import Engine, EngineError, EngineOptions, Precision
+from services.runtime.parity import ParityError, accepted
+from services.runtime.plan_cache import PlanCache
 from services.telemetry import get_logger
 
 _log = get_logger(__name__)
 
-# Best first: OpenVINO ran a MobileFaceNet 2.5 to 4 times as fast as ONNX Runtime on the same CPU
-# (docs/performance.md).
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How a newly loaded engine is compared with the fp32 ONNX Runtime reference.
+
+    Attributes:
+        value_range: what pixel values 0 and 255 become at the network's input.
+        folder: keeps verdicts, and engine plans, between starts.
+    """
+
+    value_range: tuple[float, float]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """An engine that may be chosen.
+
+    Attributes:
+        module: where it is; imported only when it is wanted.
+        constructor: the class in it.
+        best: precisions that "auto" tries, best first.
+        needs_gpu: it is no fault of a machine without one that it is not there.
+    """
+
+    module: str
+    constructor: str
+    best: tuple[Precision, ...]
+    needs_gpu: bool = False
+
+
+# Best first. A GPU beats a CPU; among the CPU's, OpenVINO ran a MobileFaceNet 2.5 to 4 times as
+# fast as ONNX Runtime (docs/performance.md).
 _ENGINES = {
-    "openvino": ("services.runtime.openvino_engine", "OpenVinoEngine"),
-    "onnxruntime": ("services.runtime.onnxruntime_engine", "OnnxRuntimeEngine"),
+    "tensorrt": _Kind("services.runtime.tensorrt_engine", "TensorRtEngine", ("fp16", "fp32"), True),
+    "cuda": _Kind("services.runtime.onnxruntime_engine", "OnnxRuntimeCudaEngine", ("fp32",), True),
+    "openvino": _Kind("services.runtime.openvino_engine", "OpenVinoEngine", ("bf16", "fp32")),
+    "onnxruntime": _Kind("services.runtime.onnxruntime_engine", "OnnxRuntimeEngine", ("fp32",)),
 }
 
 
@@ -24,24 +63,39 @@ def available_engines() -> dict[str, str | None]:
     return {name: _why_not(name) for name in _ENGINES}
 
 
-def load_engine(path: Path, preference: str, options: EngineOptions) -> Engine:
+def load_engine(
+    path: Path,
+    preference: str,
+    options: EngineOptions,
+    *,
+    precision: PrecisionChoice | None = None,
+    gate: Gate | None = None,
+) -> Engine:
     """Loads a network.
 
     Args:
         path: ONNX file.
         preference: an engine's name, or "auto" for the best that works here.
         options: precision, threads and shapes.
+        precision: in place of the options'; "auto" for the fastest that passes the gate. What fails
+            the gate falls back to fp32.
+        gate: compare the engine with the reference before it is used; None trusts it.
 
     Raises:
         EngineError: the named engine cannot run it, or none can; the message tells of each.
     """
-    names = list(_ENGINES) if preference == "auto" else [preference]
-    failures: list[str] = []
-    for name in names:
+    if preference != "auto" and preference not in _ENGINES:
+        raise EngineError(f"There is no engine {preference!r}; there are {', '.join(_ENGINES)}.")
+    absent = _absent(preference)
+    failures = [f"{name}: {why}." for name, why in absent.items() if not _ENGINES[name].needs_gpu]
+    tried: list[str] = []
+    for name, wanted in _candidates(preference, precision or options.precision, absent):
         try:
-            engine = _construct(name, path, options)
+            engine = _open(name, path, replace(options, precision=wanted), gate)
         except EngineError as error:
-            failures.append(f"{name}: {error}")
+            # That "auto" finds a precision too coarse is its business, not a fault.
+            expected = precision == "auto" and isinstance(error, ParityError)
+            (tried if expected else failures).append(f"{name} {wanted}: {error}")
             continue
         report = _log.warning if failures else _log.info
         report(
@@ -51,31 +105,67 @@ def load_engine(path: Path, preference: str, options: EngineOptions) -> Engine:
             device=engine.info.device,
             precision=engine.info.precision,
             streams=engine.info.streams,
+            threads=engine.info.threads,
             why="asked for" if preference != "auto" else "best that works here",
+            not_here={name: why for name, why in absent.items() if _ENGINES[name].needs_gpu},
+            too_coarse=tried,
             passed_over=failures,
         )
         return engine
-    raise EngineError(f"No engine can run {path.name}. " + " ".join(failures))
+    raise EngineError(f"No engine can run {path.name}. " + " ".join([*tried, *failures]))
 
 
-def _construct(name: str, path: Path, options: EngineOptions) -> Engine:
-    if name not in _ENGINES:
-        raise EngineError(f"There is no engine {name!r}; there are {', '.join(_ENGINES)}.")
-    module, attribute = _ENGINES[name]
-    try:
-        constructor = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise EngineError(f"{error.name} is not installed.") from error
-    if name == "onnxruntime" and options.precision != "fp32":
-        options = replace(options, precision="fp32")
-    engine: Engine = constructor(path, options)
-    return engine
+def _absent(preference: str) -> dict[str, str]:
+    """Engines that this machine does not have, and why.
+
+    Raises:
+        EngineError: the one that was asked for is among them.
+    """
+    found = {name: why for name, why in available_engines().items() if why is not None}
+    if preference in found:
+        raise EngineError(f"{preference}: {found[preference]}.")
+    return found
+
+
+def _candidates(
+    preference: str, precision: PrecisionChoice, absent: dict[str, str]
+) -> Iterator[tuple[str, Precision]]:
+    """Engines and precisions to try, best first; fp32 always comes last for each engine."""
+    for name in _ENGINES if preference == "auto" else [preference]:
+        if name in absent:
+            continue
+        kind = _ENGINES[name]
+        if precision == "auto":
+            wanted = kind.best
+        else:
+            wanted = (precision,) if precision in _can(name) else ()
+        for one in dict.fromkeys((*wanted, "fp32")):
+            yield name, one
+
+
+def _can(name: str) -> tuple[str, ...]:
+    return get_args(Precision) if name in ("tensorrt", "openvino") else ("fp32",)
+
+
+def _open(name: str, path: Path, options: EngineOptions, gate: Gate | None) -> Engine:
+    kind = _ENGINES[name]
+    constructor: Callable[..., Engine] = getattr(
+        importlib.import_module(kind.module), kind.constructor
+    )
+    if gate is None:
+        return constructor(path, options)
+    plans = {"cache": PlanCache(gate.folder)} if name == "tensorrt" else {}
+    engine = constructor(path, options, **plans)
+    return accepted(engine, path, options, value_range=gate.value_range, cache=gate.folder)
 
 
 def _why_not(name: str) -> str | None:
-    module, _ = _ENGINES[name]
+    kind = _ENGINES[name]
     try:
-        importlib.import_module(module)
+        module = importlib.import_module(kind.module)
     except ImportError as error:
         return f"{error.name} is not installed"
-    return None
+    check: Callable[[], str | None] | None = getattr(
+        module, {"tensorrt": "why_not", "cuda": "why_no_cuda"}.get(name, ""), None
+    )
+    return check() if check is not None else None

@@ -59,7 +59,7 @@ _END = b"--edge--\r\n"
 
 
 def json_bodies() -> Iterator[Body]:
-    pair = {"probe": _PICTURE, "reference": _PICTURE}
+    pair: dict[str, Any] = {"probe": _PICTURE, "reference": _PICTURE}
     for name, text in {
         "nothing": b"",
         "a brace": b"{",
@@ -89,7 +89,7 @@ def json_bodies() -> Iterator[Body]:
         "pollution": b'{"__proto__": {"probe": ""}, "constructor": 1}',
     }.items():
         yield Body(f"JSON: {name}", text)
-    for name, changes in {
+    changed: dict[str, dict[str, Any]] = {
         "fmr NaN": {"fmr": float("nan")},
         "fmr infinite": {"fmr": float("inf")},
         "fmr 1e400": {"fmr": "1e400"},
@@ -139,7 +139,8 @@ def json_bodies() -> Iterator[Body]:
         "1000 references": {"references": [_PICTURE] * 1000},
         "a field unheard of": {"callback": "http://127.0.0.1/"},
         "a field of null bytes": {"\0": 1},
-    }.items():
+    }
+    for name, changes in changed.items():
         yield Body(f"JSON: {name}", json.dumps(pair | changes).encode())
     for name, body in {
         "image missing": {},

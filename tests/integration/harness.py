@@ -29,10 +29,10 @@ from models.zoo import Zoo
 from services import serve
 from services.embedding import Embedder, EmbeddingServer
 from services.rpc.mien.v1 import face_pb2_grpc
-from services.runtime import EngineError, EngineOptions
+from services.runtime import EngineError
 from services.runtime.engine import Arrays
 from services.runtime.weightless_engine import WeightlessEngine
-from services.settings import EmbeddingSettings, Settings
+from services.settings import EmbeddingSettings, EngineSettings, Settings
 
 START_SECONDS = 60.0
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
@@ -152,10 +152,10 @@ def weightless_embedder(home: Path, engine: WeightlessEngine | None = None) -> E
 
 def weightless_loader(
     engine: WeightlessEngine | None = None,
-) -> Callable[[Zoo, str, str, EngineOptions], Embedder]:
-    """What takes the place of `load_embedder` in a Mien without weights."""
+) -> Callable[[Zoo, str, EngineSettings], Embedder]:
+    """What takes the place of `load_configured` in a Mien without weights."""
 
-    def load(zoo: Zoo, reference: str, _: str, __: EngineOptions) -> Embedder:
+    def load(zoo: Zoo, reference: str, _: EngineSettings) -> Embedder:
         return Embedder(zoo.embedder(reference), engine or WeightlessEngine(dimension=128))
 
     return load
@@ -194,7 +194,7 @@ def command_environment(home: Path, **settings: object) -> dict[str, str]:
 
 
 def run_mien(
-    home: Path, *arguments: object, timeout: float = 120, **settings: object
+    home: Path, *arguments: object, timeout: Any = 120, **settings: object
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end."""
     return subprocess.run(
@@ -219,7 +219,7 @@ class MienProcess:
             "GATEWAY__HTTP_PORT": self.http_port,
             "GATEWAY__GRPC_PORT": self.grpc_port,
             "EMBEDDING__PORT": self.embedding_port,
-            "EMBEDDING__METRICS_PORT": free_port(),
+            "EMBEDDING__HTTP_PORT": free_port(),
         }
         self.mien = Mien(f"http://127.0.0.1:{self.http_port}", f"127.0.0.1:{self.grpc_port}")
         self.process = subprocess.Popen(

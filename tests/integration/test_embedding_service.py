@@ -178,7 +178,9 @@ def test_a_full_queue_answers_at_once(mien_home: Path) -> None:
             time.sleep(0.01)
         engine.released.set()
         assert None in [call.exception(timeout=10) for call in calls]
-    told = rich_error(refused[0].exception())
+    refusal = refused[0].exception()
+    assert isinstance(refusal, grpc.RpcError)
+    told = rich_error(refusal)
     assert (told.code, told.reason) == (_C.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert told.retry_seconds is not None
     assert told.retry_seconds > 0
@@ -255,7 +257,7 @@ def test_too_much_work_is_refused_at_once(mien_home: Path, pair: dict[str, bytes
     engine = StuckEngine()
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr("services.serve.load_embedder", weightless_loader(engine))
+        patch.setattr("services.serve.load_configured", weightless_loader(engine))
         mien = stack.enter_context(mien_in_thread(settings))
         client = stack.enter_context(mien.client())
         faces = stack.enter_context(mien.faces())
@@ -315,7 +317,7 @@ def test_gateway_and_embedding_run_apart(
         log = stack.enter_context((tmp_path / "log").open("wb"))
         metrics_port = free_port()
         embedding = stack.enter_context(
-            MienProcess(mien_home, log, "embedding", EMBEDDING__METRICS_PORT=metrics_port)
+            MienProcess(mien_home, log, "embedding", EMBEDDING__HTTP_PORT=metrics_port)
         )
         address = f"127.0.0.1:{embedding.embedding_port}"
         gateway = stack.enter_context(

@@ -356,7 +356,8 @@ def test_auto_falls_back_and_warns(
         monkeypatch.setitem(sys.modules, "openvino", None)
         monkeypatch.delitem(sys.modules, "services.runtime.openvino_engine")
         reason = "openvino is not installed"
-        assert available_engines() == {"openvino": reason, "onnxruntime": None}
+        available = available_engines()
+        assert (available["openvino"], available["onnxruntime"]) == (reason, None)
     loaded = load_engine(tiny(None), "auto", LIGHT)
     assert loaded.info.engine.startswith("onnxruntime ")
     (event,) = choosing
@@ -380,8 +381,8 @@ def test_when_none_can_run_it_each_is_told(tmp_path: Path) -> None:
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     with pytest.raises(EngineError) as caught:
         load_engine(tmp_path / "junk.onnx", "auto", LIGHT)
-    assert "openvino: " in str(caught.value)
-    assert "onnxruntime: " in str(caught.value)
+    assert "openvino fp32: " in str(caught.value)
+    assert "onnxruntime fp32: " in str(caught.value)
 
 
 def test_an_unknown_engine_is_refused_with_those_that_exist(tiny: Tiny) -> None:

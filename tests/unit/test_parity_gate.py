@@ -191,12 +191,12 @@ def test_the_half_precision_graph_agrees(tmp_path: Path) -> None:
 
 
 def test_a_wrong_engine_is_closed_and_refused_each_time(tmp_path: Path, model: Path) -> None:
-    for _ in range(2):
+    for remembered in (False, True):
         engine = Altered(model, _turned(0.99))
         with pytest.raises(ParityError, match=r"altered 1 on CPU.*embedder\.onnx.*cosine 0\.99"):
             accepted(engine, model, _OPTIONS, cache=tmp_path / "verdicts")
         assert engine.closed
-        assert engine.calls > 0
+        assert (engine.calls == 0) == remembered
 
 
 def test_a_pass_is_remembered(tmp_path: Path, model: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_quantised_file_is_held_against_the_one_it_was_made_from(
 def test_a_damaged_verdict_is_no_pass(tmp_path: Path, model: Path) -> None:
     accepted(Altered(model, _unchanged), model, _OPTIONS, cache=tmp_path / "verdicts")
     (verdict,) = (tmp_path / "verdicts").iterdir()
-    for content in (b"", b"{}", verdict.read_bytes().replace(b"true", b"false")):
+    for content in (b"", b"{}", verdict.read_bytes()[:-5]):
         verdict.write_bytes(content)
         engine = Altered(model, _unchanged)
         accepted(engine, model, _OPTIONS, cache=tmp_path / "verdicts")
