@@ -158,7 +158,7 @@ def accepted(
     if known is not None and known.passed:
         return engine
     try:
-        report = known or _compare(engine, original, options, value_range)
+        report = known or compare(engine, original, options, value_range)
         write_atomically(verdict, json.dumps(asdict(report)).encode())
         if not report.passed:
             raise ParityError(
@@ -179,9 +179,20 @@ def accepted(
     return engine
 
 
-def _compare(
+def compare(
     engine: Engine, path: Path, options: EngineOptions, value_range: tuple[float, float]
 ) -> ParityReport:
+    """Compares an engine with fp32 ONNX Runtime on generated inputs, without judging it.
+
+    Args:
+        engine: what is compared, loaded from ``path`` or from a quantised form of it.
+        path: ONNX file that the reference loads.
+        options: that the engine was loaded with.
+        value_range: what pixel values 0 and 255 become at the network's input.
+
+    Raises:
+        EngineError: the engine cannot run the inputs, or the reference cannot load the file.
+    """
     reference = OnnxRuntimeEngine(path, replace(options, precision="fp32"))
     with contextlib.closing(reference):
         shapes = _common(engine.info.inputs, reference.info.inputs)
