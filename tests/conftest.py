@@ -69,7 +69,7 @@ def weightless_mien(mien_home: Path) -> Iterator[Mien]:
     settings = settings_on_free_ports(mien_home)
     image = settings.image.model_copy(update={"max_bytes": 200_000, "max_references": 2})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.serve.load_embedder", weightless_loader())
+        patch.setattr("services.serve.load_configured", weightless_loader())
         with mien_in_thread(settings.model_copy(update={"image": image})) as running:
             yield running
 

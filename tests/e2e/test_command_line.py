@@ -171,8 +171,6 @@ def test_a_model_of_ones_own(home: Path, portraits: Path, tmp_path: Path) -> Non
     card.write_text(json.dumps(fields | {"output": {"dimension": 9}, "version": "2"}))
     told = sentence(run_mien(home, "models", "add", weights, "--card", card))
     assert "the network gives 8" in told
-    card.write_text(json.dumps(fields | {"colour": "blue"}))
-    assert "colour" in sentence(run_mien(home, "models", "add", weights, "--card", card))
     card.write_text(json.dumps(fields | {"version": "3"}))
     result = run_mien(home, "models", "add", portraits / "obama.jpg", "--card", card)
     assert result.returncode == 3
@@ -220,9 +218,6 @@ def test_evaluate_measures_plots_and_remembers(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "header"),
-        ("fold\tpath1\tpath2\n1\ta\tb\n", "header"),
-        ("fold\tpath1\tpath2\tsame\n", "no pairs"),
         ("fold\tpath1\tpath2\tsame\n1\tobama.jpg\tobama2.jpg\tyes\n", "line 2"),
         ("fold\tpath1\tpath2\tsame\n1\tobama.jpg\tnobody.jpg\t1\n", "nobody.jpg"),
         ("fold\tpath1\tpath2\tsame\n1\tobama.jpg\tobama2.jpg\t1\n", "two folds"),
@@ -249,8 +244,7 @@ def test_config_prints_what_is_set(mien_home: Path) -> None:
     assert answer["image"]["max_bytes"] == 2048
 
 
-def test_openapi_is_printed_or_written(mien_home: Path, tmp_path: Path) -> None:
-    assert run_mien(mien_home, "openapi").stdout == openapi_text()
+def test_openapi_is_written(mien_home: Path, tmp_path: Path) -> None:
     assert run_mien(mien_home, "openapi", tmp_path / "o.json").returncode == 0
     assert (tmp_path / "o.json").read_text() == openapi_text()
 
@@ -286,7 +280,6 @@ def test_a_picture_that_is_none(mien_home: Path, portraits: Path, tmp_path: Path
     [
         (("--fmr", "0.5"), "no threshold for a false-match rate of 0.5"),
         (("--model", "nobody"), "no model 'nobody'"),
-        (("--model", "yunet"), "not an embedder"),
     ],
 )
 def test_verify_explains_what_it_cannot_do(
@@ -302,7 +295,6 @@ def test_verify_explains_what_it_cannot_do(
         (("verify", "nowhere.jpg", "nobody.jpg"), "nowhere.jpg"),
         (("verify", __file__, __file__, "--fmr", "1e-3", "--threshold", "0.3"), "not both"),
         (("verify", __file__, __file__, "--threshold", "nan"), "finite"),
-        (("serve", "everything"), "gateway"),
         (("recognise",), "recognise"),
         (("bench", "verify", "--seconds", "1"), "seconds"),
     ],
@@ -315,7 +307,6 @@ def test_usage_is_explained(mien_home: Path, arguments: tuple[str, ...], told: s
     ("settings", "told"),
     [
         ({"GATEWAY__HTTP_PORT": "many"}, "MIEN_GATEWAY__HTTP_PORT"),
-        ({"GATEWAY__COLOUR": "blue"}, "MIEN_GATEWAY__COLOUR"),
         ({"COLOUR": "blue"}, "MIEN_COLOUR"),
         ({"CONFIG": "nowhere.toml"}, "nowhere.toml"),
     ],

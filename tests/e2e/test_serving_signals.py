@@ -67,8 +67,14 @@ def _metric(client: httpx.Client, name: str) -> float:
     return 0.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("interface", [_over_rest, _over_grpc])
+@pytest.mark.parametrize(
+    ("interface", "number"),
+    [
+        (_over_rest, signal.SIGTERM),
+        (_over_grpc, signal.SIGTERM),
+        (_over_rest, signal.SIGINT),
+    ],
+)
 def test_a_request_in_flight_is_answered(
     mien_home: Path,
     tmp_path: Path,
