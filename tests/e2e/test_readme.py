@@ -72,7 +72,7 @@ class Newcomer:
 @pytest.fixture(scope="module")
 def newcomer(
     mien_home: Path, portraits: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Newcomer]:
+) -> Newcomer:
     folder = tmp_path_factory.mktemp("newcomer")
     for picture in portraits.glob("*.jpg"):
         shutil.copy(picture, folder)
