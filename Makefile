@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto format openapi clean
+.PHONY: help demo test triton check proto format openapi clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,10 @@ test: $(VENV)/.dev ## Run every test that this machine can run.
 	$(BIN)/mien models pull
 	$(BIN)/pytest
 
+triton: ## Install a Triton server and its client beside Mien, for the tests that use them.
+	$(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/pip install --quiet 'tritonclient[grpc,http]' nvidia-pytriton onnxruntime
+
 check: $(VENV)/.dev ## Lint, types, spelling, protos, containers, generated files.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -51,4 +55,4 @@ format: $(VENV)/.dev ## Mend what can be mended by itself.
 	$(BIN)/ruff format
 
 clean: ## Remove what was installed and built here (pulled models stay).
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-triton build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
