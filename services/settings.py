@@ -85,7 +85,9 @@ class GatewaySettings(_Group):
     workers: int = Field(
         0, ge=0, le=256, description="threads that decode and detect; 0: one for each CPU"
     )
-    max_in_flight: int = Field(64, ge=1, description="requests at work at once; more get 429")
+    max_in_flight: int = Field(
+        0, ge=0, description="requests at work at once, more get 429; 0: four for each CPU"
+    )
     timeout_seconds: float = Field(30.0, gt=0, description="longest time for one request")
     drain_seconds: float = Field(10.0, ge=0, description="time to finish requests at shutdown")
 

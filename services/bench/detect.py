@@ -44,7 +44,7 @@ def bench_detect(settings: Settings, seconds: float, concurrency: int) -> BenchR
     )
     turns = max(2, round(seconds / _TURN_SECONDS))
     service, rates, reference = Load(), [], []
-    with served(settings) as (_, port):
+    with served(settings) as (_, port, _):
         loop = asyncio.new_event_loop()
         ask = loop.run_until_complete(_connect(port, pictures))
         loop.run_until_complete(closed_loop(ask, concurrency, 1.0))

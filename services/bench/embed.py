@@ -47,7 +47,7 @@ def bench_embed(settings: Settings, seconds: float, concurrency: int) -> BenchRe
     turns = max(2, round(seconds / _TURN_SECONDS))
     service, reference = Load(), []
     alone, alone_raw = Load(), []
-    with served(settings, "embedding") as (_, port):
+    with served(settings, "embedding") as (_, port, _):
         ask = _Service(port, crops)
         precision = ask.precision()
         raw = _RawQueue(settings, zoo, crops, precision)

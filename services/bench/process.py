@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from services.settings import Settings
 
@@ -18,10 +19,18 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 
 
+class Served(NamedTuple):
+    """A service that runs: its HTTP and gRPC ports, and its process id."""
+
+    http_port: int
+    grpc_port: int
+    pid: int
+
+
 @contextlib.contextmanager
 def served(
     settings: Settings, service: str = "all", environment: Mapping[str, str] | None = None
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[Served]:
     """Runs `mien serve`.
 
     Args:
@@ -30,7 +39,7 @@ def served(
         environment: further variables.
 
     Yields:
-        REST port (of the embedding service itself for "embedding") and gRPC port.
+        Where it is.
 
     Raises:
         RuntimeError: it does not become ready.
@@ -50,8 +59,8 @@ def served(
     }
     command = [sys.executable, "-m", "services.cli", "serve", service]
     path = "/metrics" if service == "embedding" else "/healthz/ready"
-    with running(command, variables, http_port, path):
-        yield http_port, grpc_port
+    with running(command, variables, http_port, path) as pid:
+        yield Served(http_port, grpc_port, pid)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ def bench_serve(settings: Settings, seconds: float, concurrency: int) -> BenchRe
     plain_port = free_port()
     plain = [sys.executable, "-m", "services.bench.opencv_service", str(plain_port), *weights]
     turns = max(2, round(seconds / _TURN_SECONDS))
-    with served(settings) as (port, _), running(plain, {}, plain_port, "/healthz/ready"):
+    with served(settings) as (port, *_), running(plain, {}, plain_port, "/healthz/ready"):
         ports = (port, plain_port)
         mien, reference = asyncio.run(_turns(ports, requests, concurrency, turns))
     rates = [load.rate for load in mien]

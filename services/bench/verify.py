@@ -37,7 +37,7 @@ def bench_verify(settings: Settings, seconds: float) -> BenchResult:
     pairs = small_pairs(settings.home)
     loop = PlainLoop(settings)
     turns = max(2, round(seconds))
-    with served(settings) as (port, _):
+    with served(settings) as (port, *_):
         service = _Client(port, pairs)
         for number in range(len(pairs)):  # warm up
             loop.verify(*pairs[number])

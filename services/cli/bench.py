@@ -8,6 +8,7 @@ import typer
 
 from services.bench.detect import bench_detect
 from services.bench.embed import bench_embed
+from services.bench.overload import bench_overload
 from services.bench.result import BenchResult
 from services.bench.serve import bench_serve
 from services.bench.verify import bench_verify
@@ -55,6 +56,15 @@ def serve(
 ) -> None:
     """POST /v1/verify under several callers, beside a plain OpenCV service."""
     _show(bench_serve(command_settings(), seconds, concurrency), as_json)
+
+
+@app.command()
+def overload(
+    seconds: Annotated[float, typer.Option(min=2, help="Time of overload.")] = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """POST /v1/verify offered twice what it can do: latency of what is accepted, and refusals."""
+    _show(bench_overload(command_settings(), seconds), as_json)
 
 
 def _show(result: BenchResult, as_json: bool) -> None:

@@ -30,6 +30,8 @@ from services.telemetry import Stopwatch
 from services.telemetry.metrics import DECISIONS, QUALITY, SIMILARITY
 
 _Result = TypeVar("_Result")
+# Enough to keep the CPUs busy through every stage; more would only wait, and all would be slow.
+_IN_FLIGHT_PER_WORKER = 4
 _RETRY_AFTER = 1.0  # seconds; a verification takes far less, so a place is free by then
 
 
@@ -109,7 +111,7 @@ class Gateway:
         self._embedding = embedding
         self._settings = settings
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
-        self._permits = settings.gateway.max_in_flight
+        self._permits = settings.gateway.max_in_flight or _IN_FLIGHT_PER_WORKER * workers
         self._warm = False
 
     @property
@@ -229,15 +231,23 @@ class Gateway:
                 values[index] = similarity(embedded.vectors[0], embedded.vectors[row], model.metric)
         return values
 
-    @contextmanager
-    def _permit(self) -> Iterator[None]:
-        """Takes one of the places for requests at work, or answers "busy" at once."""
+    def refuse_if_full(self) -> None:
+        """Answers "busy" before a request is even read.
+
+        Raises:
+            MienError: all places for requests at work are taken.
+        """
         if self._permits == 0:
             raise MienError(
                 Errors.OVERLOADED,
                 "All places for requests are taken.",
                 retry_after=_RETRY_AFTER,
             )
+
+    @contextmanager
+    def _permit(self) -> Iterator[None]:
+        """Takes one of the places for requests at work."""
+        self.refuse_if_full()
         self._permits -= 1
         try:
             yield

@@ -80,6 +80,7 @@ def create_app(gateway: Gateway, image: ImageSettings) -> FastAPI:
 
 def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
     async def verify(request: Request) -> Response:
+        gateway.refuse_if_full()
         command = await read_verify(request, image.max_references)
         answer = await while_connected(request, gateway.verify(command))
         return _ok("/v1/verify", verify_out(answer, request.state.request_id))
@@ -97,6 +98,7 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         openapi_extra=_body(DetectJson, {"image": _FILE}, ["image"]),
     )
     async def detect(request: Request) -> Response:
+        gateway.refuse_if_full()
         picture = await read_detect(request)
         answer = await while_connected(request, gateway.detect(picture, "image"))
         return _ok("/v1/detect", detect_out(answer, request.state.request_id))
