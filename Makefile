@@ -20,7 +20,7 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev,train]'
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run ## Install, pull the models, start Mien, verify real photographs.

@@ -10,6 +10,7 @@ import typer
 from models.zoo import FetchError, ZooError
 from services.cli import bench, engines, evaluate, export, faces, models, system
 from services.cli.output import err
+from services.cli.train import training_app
 from services.errors import MienError
 from services.evaluation import PairsError
 from services.runtime import EngineError
@@ -65,6 +66,7 @@ _FAILURES = (
 def main() -> None:
     """Runs the command line; exits with 3 on every error, usage included."""
     try:
+        app.add_typer(training_app(), name="train")
         code = app(standalone_mode=False)
     except _UsageError as error:
         error.show()

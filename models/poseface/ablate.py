@@ -1,0 +1,190 @@
+"""The ablation in one command: ArcFace, + PAA, + pose and orthogonality, both.
+
+Every variant starts from the same weights and sees the same faces in the same order. Each is
+exported, so that it can be judged on other pairs as well, and measured on the held-out people with
+intervals over people: differences smaller than those say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from models.evaluation.bootstrap import Interval, bootstrap_by_person
+from models.evaluation.rates import ThresholdSweep
+from models.poseface.export import export_onnx, load_trained
+from models.poseface.network import serving_network
+from models.poseface.options import Profile, TrainOptions, profile_options
+from models.poseface.report import validation_figures
+from models.poseface.teacher import embed
+from models.poseface.train import Trainer
+from models.poseface.validate import Validation
+
+VARIANTS: dict[str, dict[str, float]] = {
+    "arcface": {"margin_gain": 0.0, "pose_weight": 0.0, "orth_weight": 0.0},
+    "arcface-paa": {"pose_weight": 0.0, "orth_weight": 0.0},
+    "arcface-pose": {"margin_gain": 0.0},
+    "poseface": {},
+}
+"""What each variant changes in the options of the full method."""
+
+BINS = ("cfp frontal-profile", "cfp frontal-frontal", "yaw 0-15", "yaw 45-90")
+TARGET_FMR = 1e-2
+RESAMPLES = 300
+MAX_IMPOSTORS = 60_000
+"""Impostor pairs per bin in the intervals; enough for a false-match rate of 1e-2."""
+
+app = typer.Typer(help="PoseFace: ablation of its parts.", add_completion=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One variant: TAR with its interval per bin, and the diagnostics.
+
+    Attributes:
+        name: a key of `VARIANTS`, or "teacher".
+        tar: per bin, at a false-match rate of 1e-2, with a 95 % interval over people.
+        figures: `report.FIGURES`; empty for the teacher.
+    """
+
+    name: str
+    tar: dict[str, Interval]
+    figures: dict[str, float]
+
+
+def tar_intervals(
+    validation: Validation, people: npt.NDArray[np.str_], identity: Tensor
+) -> dict[str, Interval]:
+    """TAR at a false-match rate of 1e-2 per bin for (V,d) features, with intervals over people.
+
+    Args:
+        validation: the held-out pairs.
+        people: (V,) who each held-out face shows.
+        identity: (V,d).
+    """
+    unit = F.normalize(identity.float())
+    scores = (unit @ unit.T).numpy().ravel()
+    found = {}
+    for name in BINS:
+        pairs = validation.bins.get(name, np.empty(0, dtype=np.intp))
+        same = validation.same[pairs]
+        if not same.any() or same.all():
+            continue
+        impostors = pairs[~same]
+        chosen = np.random.default_rng(0).permutation(impostors)[:MAX_IMPOSTORS]
+        pairs = np.concatenate([pairs[same], chosen])
+        first, second = np.divmod(pairs, len(people))
+        found[name] = _tar_interval(
+            scores[pairs], validation.same[pairs], people[first], people[second]
+        )
+    return found
+
+
+def _tar_interval(
+    scores: npt.NDArray[np.float32],
+    same: npt.NDArray[np.bool_],
+    first: npt.NDArray[np.str_],
+    second: npt.NDArray[np.str_],
+) -> Interval:
+    sweep = ThresholdSweep(scores, same)
+
+    def tar(weights: npt.NDArray[np.float64]) -> float:
+        curve = sweep.curve(weights)
+        if not curve.genuine_total or not curve.impostor_total:
+            return float("nan")
+        return float(curve.genuine_matches[curve.index_at_fmr(TARGET_FMR)] / curve.genuine_total)
+
+    return bootstrap_by_person(tar, first, second, resamples=RESAMPLES)[0]
+
+
+def run_variant(
+    name: str, options: TrainOptions, data: Path, out: Path, cache: Path, sface: Path
+) -> tuple[Outcome, Outcome]:
+    """Train, export and measure one variant.
+
+    Returns:
+        The variant's outcome and the teacher's on the same pairs.
+
+    Raises:
+        ValueError: the data have no held-out people.
+    """
+    trainer = Trainer(options, data, out / name, cache, sface)
+    validation = trainer.material.validation
+    if validation is None:
+        raise ValueError("an ablation needs held-out people")
+    trainer.run()
+    network = load_trained(out / name)
+    export_onnx(serving_network(network), out / name / "model.onnx")
+    faces = trainer.material.faces
+    figures, _ = validation_figures(network, faces, validation, amp=False)
+    people = np.array(faces.people)[validation.rows]
+    with torch.no_grad():
+        identity = embed(serving_network(network), faces.crops[validation.rows])
+    return (
+        Outcome(name, tar_intervals(validation, people, identity), figures),
+        Outcome("teacher", tar_intervals(validation, people, validation.teacher), {}),
+    )
+
+
+def outcome_table(outcomes: list[Outcome]) -> Table:
+    """One row per variant: TAR and interval per bin, then the diagnostics."""
+    table = Table(title=f"TAR at a false-match rate of {TARGET_FMR:g} [95 % interval over people]")
+    table.add_column("variant")
+    for name in BINS:
+        table.add_column(name, justify="right")
+    for name in ("|yaw| R2 identity", "yaw R2 pose", "orthogonality"):
+        table.add_column(name, justify="right")
+    for outcome in outcomes:
+        cells = []
+        for name in BINS:
+            span = outcome.tar.get(name)
+            cells.append(
+                f"{span.estimate:.3f} [{span.low:.3f}, {span.high:.3f}]".replace("[", "\\[")
+                if span
+                else "-"
+            )
+        diagnostics = [
+            f"{outcome.figures[key]:.3g}" if key in outcome.figures else "-"
+            for key in ("turn_r2_identity", "yaw_r2_pose", "orthogonality")
+        ]
+        table.add_row(outcome.name, *cells, *diagnostics)
+    return table
+
+
+@app.command()
+def ablate(
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="index.tsv and tars")],
+    out: Annotated[Path, typer.Option(help="folder; a run that is there goes on")],
+    sface: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="SFace's ONNX file")],
+    profile: Annotated[Profile, typer.Option(help="preset")] = "cpu",
+    epochs: Annotated[float, typer.Option(min=0, help="of each variant")] = 1.0,
+    limit: Annotated[int, typer.Option(min=0, help="faces of each; 0 is all")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of all variants")] = 1,
+    cache: Annotated[Path | None, typer.Option(help="shared cache (OUT/cache)")] = None,
+) -> None:
+    """Train the four variants one after another and write ablation.json and a table."""
+    console = Console()
+    outcomes: list[Outcome] = []
+    for name, changes in VARIANTS.items():
+        chosen: dict[str, Any] = {"epochs": epochs, "limit": limit, "seed": seed, **changes}
+        options = profile_options(profile, chosen)
+        mine, teacher = run_variant(name, options, data, out, cache or out / "cache", sface)
+        outcomes = [*outcomes, mine] if outcomes else [teacher, mine]
+        facts = [asdict(outcome) for outcome in outcomes]
+        (out / "ablation.json").write_text(json.dumps(facts, indent=2) + "\n")
+    console.print(outcome_table(outcomes))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,119 @@
+"""Prepared batches, in an order and with a chance that depend on seed, epoch and position alone.
+
+Any step of a run can be made again without the steps before it: that is what exact resuming needs.
+Threads do the work (OpenCV releases the interpreter's lock), a few batches ahead of the training.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.poseface.augment import Augmentation, augment
+from models.poseface.data import Faces, Ints
+from models.poseface.landmarks import normalise_landmarks
+
+AHEAD = 3
+
+
+class Batch(NamedTuple):
+    """One step's faces.
+
+    Attributes:
+        images: (B,3,112,112) uint8 RGB, channels last in memory.
+        landmarks: (B,10) normalised.
+        euler: (B,3) degrees, of the augmented faces.
+        rows: (B,) positions in the index.
+    """
+
+    images: Tensor
+    landmarks: Tensor
+    euler: Tensor
+    rows: Tensor
+
+
+class Batches:
+    """Endless batches over `rows`, beginning at any step.
+
+    Args:
+        faces: the data.
+        rows: what every epoch visits; a row may occur more than once.
+        extra: rows of which every epoch visits another random `extra_share`.
+        extra_share: [0,1].
+        options: augmentation.
+        batch: faces per step; what does not fill a batch waits for the next epoch's order.
+        seed: of order and chance.
+        workers: threads.
+    """
+
+    def __init__(
+        self,
+        faces: Faces,
+        rows: Ints,
+        options: Augmentation,
+        batch: int,
+        seed: int,
+        workers: int,
+        extra: Ints | None = None,
+        extra_share: float = 1.0,
+    ):
+        self.faces = faces
+        self.rows = rows
+        self.extra = extra if extra is not None else rows[:0]
+        self.extra_count = round(extra_share * len(self.extra))
+        visits = len(rows) + self.extra_count
+        if visits < batch:
+            raise ValueError(f"{visits} faces do not fill a batch of {batch}")
+        self.options = options
+        self.batch = batch
+        self.seed = seed
+        self.workers = workers
+        self.steps_per_epoch = visits // batch
+
+    def make(self, step: int) -> Batch:
+        """The batch of one step, the same at every call."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        rng = np.random.default_rng((self.seed, epoch))
+        chosen = rng.permutation(self.extra)[: self.extra_count]
+        order = rng.permutation(np.concatenate([self.rows, chosen]))
+        rows = order[position * self.batch : (position + 1) * self.batch]
+        samples = [
+            augment(
+                np.asarray(self.faces.crops[row]),
+                self.faces.points[row],
+                self.faces.euler[row],
+                self.options,
+                np.random.default_rng((self.seed, step, place)),
+            )
+            for place, row in enumerate(rows)
+        ]
+        pictures = torch.from_numpy(np.stack([s.picture for s in samples]))
+        points = torch.from_numpy(np.stack([s.points for s in samples]))
+        return Batch(
+            images=pictures.permute(0, 3, 1, 2),
+            landmarks=normalise_landmarks(points),
+            euler=torch.from_numpy(np.stack([s.euler for s in samples])),
+            rows=torch.from_numpy(rows),
+        )
+
+    def iterate(self, first: int, last: int) -> Iterator[Batch]:
+        """Batches of the steps `first` up to, not including, `last`."""
+        with ThreadPoolExecutor(self.workers, "poseface-batch") as pool:
+            waiting: deque[Future[Batch]] = deque()
+            upcoming = iter(range(first, last))
+            try:
+                for step in upcoming:
+                    waiting.append(pool.submit(self.make, step))
+                    if len(waiting) >= AHEAD + self.workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()

@@ -1,0 +1,38 @@
+"""`mien train`: each method's own training commands, mounted when they are asked for."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from services.settings import SettingsError
+
+
+def training_app() -> typer.Typer:
+    """The commands of training.
+
+    torch takes seconds to import, so the methods are imported only when the command line begins
+    with "train".
+
+    Raises:
+        SettingsError: it does, and the extra is not installed.
+    """
+    app = typer.Typer(help="Train the models (needs the extra: pip install 'mien[train]').")
+
+    @app.callback()
+    def _group() -> None:
+        """Keeps the group when nothing is mounted."""
+
+    if sys.argv[1:2] != ["train"]:
+        return app
+    try:
+        from models.poseface import ablate, command, export  # noqa: PLC0415 - see above
+    except ImportError as error:
+        raise SettingsError(
+            f"{error.name} is not installed. Training needs: pip install 'mien[train]'"
+        ) from error
+    app.command("poseface")(command.train)
+    app.command("poseface-ablate")(ablate.ablate)
+    app.command("poseface-export")(export.export)
+    return app
