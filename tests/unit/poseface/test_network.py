@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from models.poseface.mobilefacenet import MobileFaceNet
 from models.poseface.network import PoseFaceNet, build_network, build_trunk, serving_network
 from models.poseface.sface import SFaceBackbone, load_sface
 from models.poseface.trunk import Trunk
+from models.zoo import Zoo
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -40,11 +40,9 @@ def shaken(trunk: Trunk) -> Trunk:
 
 
 @pytest.fixture(scope="module")
-def sface_file() -> Path:
-    given = os.environ.get("MIEN_TEST_SFACE")
-    if not given:
-        pytest.skip("MIEN_TEST_SFACE does not name SFace's ONNX file")
-    return Path(given)
+def sface_file(mien_home: Path) -> Path:
+    zoo = Zoo(mien_home)
+    return zoo.weights(zoo.card("sface"))
 
 
 @pytest.mark.parametrize(
