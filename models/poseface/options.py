@@ -56,6 +56,9 @@ class TrainOptions(BaseModel):
     )
 
     min_images: int = Field(3, ge=1, description="people with fewer stay out of the softmax")
+    single_faces: bool = Field(
+        False, description="each face without a label becomes a person of its own"
+    )
     label_floor: float = Field(
         0.15, ge=-1, le=1, description="teacher's cosine below: label unused"
     )

@@ -75,7 +75,8 @@ def prepare(options: TrainOptions, data: Path, cache: Path, sface: Path | None) 
     clean = F.normalize(both.sum(dim=1)) if both is not None else None
     doubtful = None
     if clean is not None:
-        faces = replace(faces, people=merged_people(clean, faces.people, options.merge_above))
+        people = _named(faces) if options.single_faces else faces.people
+        faces = replace(faces, people=merged_people(clean, people, options.merge_above))
         spared = faces.sources() == CERTAIN_LABELS
         doubtful = doubtful_labels(clean, faces.people, options.label_floor, spared)
     split = split_people(faces, options.holdout(), options.min_images, doubtful)
@@ -109,6 +110,17 @@ def prepare(options: TrainOptions, data: Path, cache: Path, sface: Path | None) 
             "autoencoder_mse": error,
         },
     )
+
+
+def _named(faces: Faces) -> list[str]:
+    """The labels, and a name that sorts after all others in its source for every face without.
+
+    Merging then unites the faces of one nameless person, or gives them a person's own name.
+    """
+    return [
+        person or f"{path.split('/', 1)[0]}/~{path}"
+        for person, path in zip(faces.people, faces.paths, strict=True)
+    ]
 
 
 def _targets(

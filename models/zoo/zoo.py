@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -93,9 +94,17 @@ class Zoo:
 
         Raises:
             WeightsMissingError: they have not been pulled.
+            ZooError: the file is not the one that the card names, so that its vectors would carry a
+                false identity.
         """
         for path in self._places(card):
             if path.exists():
+                status = path.stat()
+                if _known_sha256(path, status.st_size, status.st_mtime_ns) != card.weights.sha256:
+                    raise ZooError(
+                        f"{path} is not the file that the card of {card.reference} names "
+                        f"(SHA-256 differs). Run: mien models pull {card.reference}"
+                    )
                 return path
         raise WeightsMissingError(
             f"The weights of {card.reference} are not on this machine. "
@@ -215,6 +224,12 @@ class Zoo:
             for root in (packaged_zoo(), self._added)
         ]
         return [*beside, self._cached(card)]
+
+
+@functools.lru_cache(maxsize=64)
+def _known_sha256(path: Path, size: int, modified: int) -> str:
+    """Hash of a file, computed again only when its size or time of change differs."""
+    return file_sha256(path)
 
 
 def _check(path: Path, card: AnyCard) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from models.zoo import EmbedderCard, ModelThreshold, WeightsMissingError, Zoo
+from models.zoo import EmbedderCard, ModelThreshold, Zoo, ZooError
 from models.zoo.zoo import AnyCard
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
@@ -158,6 +158,6 @@ def _write(zoo: Zoo, card: EmbedderCard, thresholds: list[ModelThreshold]) -> No
 def _is_here(zoo: Zoo, card: AnyCard) -> bool:
     try:
         zoo.weights(card)
-    except WeightsMissingError:
+    except ZooError:  # missing, or not the file that the card names
         return False
     return True

@@ -166,7 +166,8 @@ class Gateway:
     async def close(self) -> None:
         """Frees threads and connections."""
         self._warm = False
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        # What a refused or cancelled request left at work must end before the event loop does.
+        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         await self._embedding.close()
 
     async def _verify(self, command: VerifyCommand) -> Verification:

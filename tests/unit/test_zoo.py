@@ -436,3 +436,15 @@ def test_a_damaged_file_that_cannot_be_downloaded_is_told(installation: Installa
         installation.zoo.pull(card)
     assert str(installation.home / "models") in str(caught.value)
     assert "damaged" in str(caught.value)
+
+
+def test_weights_that_were_swapped_are_not_served_under_the_old_name(
+    installation: Installation,
+) -> None:
+    card = installation.add(fields())
+    path = Zoo(installation.home).weights(card)
+    swapped = bytearray(path.read_bytes())
+    swapped[-1] ^= 1
+    path.write_bytes(swapped)
+    with pytest.raises(ZooError, match=r"SHA-256 differs.*mien models pull"):
+        Zoo(installation.home).weights(card)
