@@ -1,21 +1,18 @@
-"""Mien without its public interfaces, for commands that work on files: same code, same RPCs."""
+"""Mien without its public interfaces, for commands that work on files: same code, same messages."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from models.zoo import Zoo
-from services.embedding import EmbeddingServer, load_configured
+from services.embedding import EmbeddingService, InProcessLink, load_configured
 from services.gateway.core import Gateway
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.server import load_pipeline
-from services.runtime import EngineOptions
 from services.settings import Settings
 
 
@@ -26,7 +23,7 @@ class LocalMien:
     Attributes:
         gateway: the core.
         pipeline: its work on one picture.
-        embedding: its connection to the embedding service, which runs in this process too.
+        embedding: its way to the embedding service, which runs in this process too.
     """
 
     gateway: Gateway
@@ -49,15 +46,11 @@ async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterat
     zoo = Zoo(settings.home)
     embedders = [load_configured(zoo, name, settings.engine) for name in models]
     pipeline = await asyncio.to_thread(load_pipeline, zoo, settings)
-    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-        address = f"unix:{Path(folder) / 'embedding.sock'}"
-        server = EmbeddingServer(embedders, address, settings.embedding)
-        await server.start()
-        client = EmbeddingClient(server.address, settings.gateway.timeout_seconds)
-        workers = settings.gateway.workers or EngineOptions().resolved_threads()
-        gateway = Gateway(pipeline, client, settings, workers)
-        try:
-            yield LocalMien(gateway, pipeline, client)
-        finally:
-            await gateway.close()
-            await server.stop(0)
+    service = EmbeddingService(embedders, settings.embedding)
+    client = EmbeddingClient(InProcessLink(service), settings.gateway.timeout_seconds)
+    gateway = Gateway(pipeline, client, settings)
+    try:
+        yield LocalMien(gateway, pipeline, client)
+    finally:
+        await gateway.close()
+        await service.close()

@@ -1,9 +1,14 @@
-"""Runs services: all of them in one process, or one by name. Same code, same RPCs."""
+"""Runs services: all of them in one process, or one by name. Same code, same messages.
+
+In one process the gateway calls the embedding service directly, without the wire between them; the
+service listens there all the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,13 +19,18 @@ from typing import Literal
 import uvloop
 
 from models.zoo import Zoo
-from services.embedding import Embedder, EmbeddingServer, load_configured
+from services.embedding import Embedder, EmbeddingServer, InProcessLink, load_configured
+from services.gateway.embedding_client import EmbeddingLink, RpcLink
 from services.gateway.server import GatewayServer
 from services.http_server import HttpServer
 from services.settings import Settings, SettingsError
 from services.telemetry import get_logger, mark_build
 
 _log = get_logger(__name__)
+
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep Python's lock while others wait. Python's own 5 ms is a third of
+a verification: the event loop would stand still behind each picture."""
 
 Service = Literal["all", "gateway", "embedding"]
 
@@ -59,6 +69,7 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
     grace = settings.gateway.drain_seconds
     async with AsyncExitStack() as stack:
         embedding_address = settings.gateway.embedding_address
+        link: EmbeddingLink | None = RpcLink(embedding_address) if embedding_address else None
         if service == "embedding" or (service == "all" and embedding_address is None):
             address = _embedding_listen_address(settings, service, stack)
             embedding = await asyncio.to_thread(_load_embedding, settings, zoo)
@@ -66,18 +77,19 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
             await server.start()
             stack.push_async_callback(server.stop, grace)
             embedding_address = server.address
+            link = InProcessLink(server.service)
         if service == "embedding":
             http = _embedding_http(settings, server)
             http.start()
             stack.push_async_callback(http.stop)
             yield Running(http.url, None, embedding_address)
             return
-        if embedding_address is None:
+        if link is None:
             raise SettingsError(
                 "MIEN_GATEWAY__EMBEDDING_ADDRESS: the gateway alone must be told where the "
                 "embedding service is, for example embedding:50052"
             )
-        gateway = GatewayServer(settings, zoo, embedding_address)
+        gateway = GatewayServer(settings, zoo, link)
         stack.push_async_callback(gateway.stop, grace)
         await gateway.start()
         yield Running(gateway.rest_url, gateway.grpc_address, embedding_address)
@@ -89,6 +101,7 @@ def serve(settings: Settings, service: Service) -> None:
     Raises:
         SettingsError, ZooError, EngineError, MienError: as `running`.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     uvloop.run(_serve(settings, service))
 
 

@@ -83,7 +83,7 @@ class GatewaySettings(_Group):
         None, description="host:port of the embedding service; none: run it in this process"
     )
     workers: int = Field(
-        0, ge=0, le=256, description="threads that decode and detect; 0: one for each CPU"
+        0, ge=0, le=256, description="threads that decode and detect; 0: one more than CPUs"
     )
     max_in_flight: int = Field(
         0, ge=0, description="requests at work at once, more get 429; 0: four for each CPU"

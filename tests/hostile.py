@@ -149,7 +149,7 @@ def _no_pictures() -> Iterator[HostileImage]:
     yield HostileImage("noise", b"\x01" + noise, UNSUPPORTED)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bundle:
-        bundle.writestr("face.jpg", encoded(gradient(), "JPEG"))
+        bundle.writestr(zipfile.ZipInfo("face.jpg"), encoded(gradient(), "JPEG"))
     lines = [f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10)]
     entities = '<!DOCTYPE r [<!ENTITY e0 "ha">' + "".join(lines) + "]><r>&e9;</r>"
     texts = {

@@ -2,5 +2,14 @@
 
 from services.embedding.embedder import Embedder, load_configured, load_embedder, probe_embedder
 from services.embedding.server import EmbeddingServer
+from services.embedding.service import EmbeddingService, InProcessLink
 
-__all__ = ["Embedder", "EmbeddingServer", "load_configured", "load_embedder", "probe_embedder"]
+__all__ = [
+    "Embedder",
+    "EmbeddingServer",
+    "EmbeddingService",
+    "InProcessLink",
+    "load_configured",
+    "load_embedder",
+    "probe_embedder",
+]

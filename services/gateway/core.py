@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -31,7 +32,7 @@ from services.telemetry.metrics import DECISIONS, QUALITY, SIMILARITY
 
 _Result = TypeVar("_Result")
 # Enough to keep the CPUs busy through every stage; more would only wait, and all would be slow.
-_IN_FLIGHT_PER_WORKER = 4
+_IN_FLIGHT_PER_CPU = 4
 _RETRY_AFTER = 1.0  # seconds; a verification takes far less, so a place is free by then
 
 
@@ -97,7 +98,6 @@ class Gateway:
         pipeline: works on pictures.
         embedding: turns crops into vectors.
         settings: limits and defaults.
-        workers: threads that work on pictures.
     """
 
     def __init__(
@@ -105,13 +105,15 @@ class Gateway:
         pipeline: PicturePipeline,
         embedding: EmbeddingClient,
         settings: Settings,
-        workers: int,
     ) -> None:
         self._pipeline = pipeline
         self._embedding = embedding
         self._settings = settings
+        cpus = len(os.sched_getaffinity(0))
+        # One more than CPUs: a thread waits for the detector's engine half of its time.
+        workers = settings.gateway.workers or cpus + 1
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
-        self._permits = settings.gateway.max_in_flight or _IN_FLIGHT_PER_WORKER * workers
+        self._permits = settings.gateway.max_in_flight or _IN_FLIGHT_PER_CPU * cpus
         self._warm = False
 
     @property

@@ -39,7 +39,7 @@ _VOTING_OVERLAP = 0.6
 # Pictures are padded to few distinct sizes, because the engine prepares itself for each new one.
 _MULTIPLE = 64
 _MULTIPLE_WHEN_LARGE = 128
-_USUAL_SIZES = ((256, 256), (640, 640), (640, 512), (512, 640), (640, 384), (384, 640))
+USUAL_SIZES = ((256, 256), (640, 640), (640, 512), (512, 640), (640, 384), (384, 640))
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class FaceDetector:
 
     def warm_up(self) -> None:
         """Prepares the engine for the usual sizes, on all of its streams."""
-        blanks = [np.zeros((1, 3, *size), np.float32) for size in _USUAL_SIZES]
+        blanks = [np.zeros((1, 3, *size), np.float32) for size in USUAL_SIZES]
         streams = self._engine.info.streams
         with ThreadPoolExecutor(streams) as pool:
             for blank in blanks:

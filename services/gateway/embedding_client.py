@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 import numpy as np
@@ -52,16 +53,34 @@ class Embeddings:
     inference_seconds: float
 
 
-class EmbeddingClient:
-    """Calls the embedding service.
+class EmbeddingLink(Protocol):
+    """A way to the embedding service: the RPCs of its proto, errors already Mien's own."""
+
+    async def list_models(
+        self, seconds: float, *, wait: bool = False
+    ) -> embedding_pb2.ListModelsResponse:
+        """Asks which models are served; ``wait`` for a service that is not there yet."""
+        ...
+
+    async def embed(
+        self, request: embedding_pb2.EmbedRequest, seconds: float
+    ) -> embedding_pb2.EmbedResponse:
+        """Embeds a batch of crops within so many ``seconds``."""
+        ...
+
+    async def close(self) -> None:
+        """Gives the way up."""
+        ...
+
+
+class RpcLink:
+    """Over gRPC, to a service in another process.
 
     Args:
         address: "host:port" or "unix:PATH".
-        timeout: seconds that one call may take.
     """
 
-    def __init__(self, address: str, timeout: float) -> None:
-        self._timeout = timeout
+    def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(
             address,
             options=[
@@ -75,6 +94,53 @@ class EmbeddingClient:
             ],
         )
         self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+
+    async def list_models(
+        self, seconds: float, *, wait: bool = False
+    ) -> embedding_pb2.ListModelsResponse:
+        """Asks which models are served.
+
+        Raises:
+            MienError: the service does not answer.
+        """
+        try:
+            return await self._stub.ListModels(
+                embedding_pb2.ListModelsRequest(), timeout=seconds, wait_for_ready=wait
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error) from error
+
+    async def embed(
+        self, request: embedding_pb2.EmbedRequest, seconds: float
+    ) -> embedding_pb2.EmbedResponse:
+        """Embeds a batch of crops.
+
+        Raises:
+            MienError: the service refused, failed, or did not answer in time.
+        """
+        try:
+            return await self._stub.Embed(
+                request, timeout=seconds, metadata=((HEADER, current_request_id()),)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error) from error
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+
+class EmbeddingClient:
+    """What the gateway knows of the embedding service, and asks of it.
+
+    Args:
+        link: the way there.
+        timeout: seconds that one call may take.
+    """
+
+    def __init__(self, link: EmbeddingLink, timeout: float) -> None:
+        self._link = link
+        self._timeout = timeout
         self._models: dict[str, model_pb2.ModelInfo] = {}
         self._default: model_pb2.ModelInfo | None = None
 
@@ -87,13 +153,7 @@ class EmbeddingClient:
         Raises:
             MienError: the service does not answer.
         """
-        try:
-            answer = await self._stub.ListModels(
-                embedding_pb2.ListModelsRequest(), timeout=self._timeout, wait_for_ready=wait
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
-        models = list(answer.models)
+        models = list((await self._link.list_models(self._timeout, wait=wait)).models)
         found: dict[str, model_pb2.ModelInfo] = {}
         for model in sorted(models, key=lambda m: m.is_default):
             found[model.identity.name] = model
@@ -143,12 +203,7 @@ class EmbeddingClient:
             crops=[crop.tobytes() for crop in crops],
             priority=embedding_pb2.PRIORITY_BULK if bulk else embedding_pb2.PRIORITY_INTERACTIVE,
         )
-        try:
-            answer = await self._stub.Embed(
-                request, timeout=self._timeout, metadata=((HEADER, current_request_id()),)
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
+        answer = await self._link.embed(request, self._timeout)
         if answer.identity != identity:
             # The service was restarted with other weights: compare nothing, learn the new ones.
             self._default = None
@@ -165,7 +220,7 @@ class EmbeddingClient:
 
     async def close(self) -> None:
         """Closes the connection."""
-        await self._channel.close()
+        await self._link.close()
 
 
 def _failure(error: grpc.aio.AioRpcError) -> MienError:

@@ -9,8 +9,8 @@ import numpy as np
 
 from models.zoo import DetectorCard, Zoo, ZooError
 from services.gateway.core import Gateway
-from services.gateway.detection import FaceDetector
-from services.gateway.embedding_client import EmbeddingClient
+from services.gateway.detection import USUAL_SIZES, FaceDetector
+from services.gateway.embedding_client import EmbeddingClient, EmbeddingLink
 from services.gateway.face_service import SERVICE_NAME, FaceServicer
 from services.gateway.imaging import ImageLimits
 from services.gateway.pipeline import PicturePipeline
@@ -19,6 +19,7 @@ from services.http_server import HttpServer
 from services.rpc.mien.v1 import face_pb2_grpc
 from services.rpc.server import RpcServer
 from services.runtime import EngineOptions, Gate, load_engine
+from services.runtime.openvino_engine import OpenVinoEngine
 from services.settings import Settings
 from services.telemetry import get_logger
 
@@ -43,6 +44,8 @@ def load_detector(zoo: Zoo, settings: Settings) -> FaceDetector:
     engine = load_engine(
         zoo.weights(card), "openvino", options, gate=Gate((0.0, 255.0), zoo.engines)
     )
+    if isinstance(engine, OpenVinoEngine):
+        engine.specialise([(1, 3, *size) for size in USUAL_SIZES])
     detector = FaceDetector(
         card, engine, settings.detection.min_score, settings.detection.max_faces
     )
@@ -67,18 +70,16 @@ class GatewayServer:
     Args:
         settings: addresses, limits and defaults.
         zoo: where the detector comes from.
-        embedding_address: "host:port" or "unix:PATH" of the embedding service.
+        link: the way to the embedding service.
     """
 
-    def __init__(self, settings: Settings, zoo: Zoo, embedding_address: str) -> None:
+    def __init__(self, settings: Settings, zoo: Zoo, link: EmbeddingLink) -> None:
         self._settings = settings
         gateway = settings.gateway
-        workers = gateway.workers or EngineOptions().resolved_threads()
         self.core = Gateway(
             load_pipeline(zoo, settings),
-            EmbeddingClient(embedding_address, gateway.timeout_seconds),
+            EmbeddingClient(link, gateway.timeout_seconds),
             settings,
-            workers,
         )
         image = settings.image
         self._rpc = RpcServer(

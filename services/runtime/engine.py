@@ -62,12 +62,14 @@ class EngineOptions:
             which gives the most throughput.
         free_dimensions: for each input by name, the shape to load it with (-1 is free); inputs
             that are not named keep the shape in the file, with a free first dimension.
+        exact_layers: first layers that int8 leaves in fp32, where the engine mixes precisions.
     """
 
     precision: Precision = "fp32"
     threads: int = 0
     streams: int = 0
     free_dimensions: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    exact_layers: int = 0
 
     def resolved_threads(self) -> int:
         """Threads after "one for each CPU" has been counted."""

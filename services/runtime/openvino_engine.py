@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,13 @@ import openvino
 from numpy.typing import NDArray
 
 from services.runtime.engine import Arrays, EngineError, EngineInfo, EngineOptions, TensorInfo
+from services.runtime.openvino_mixed import mixed_precision
+from services.runtime.parity_inputs import generated_inputs
+from services.telemetry import get_logger
 
 _PRIMING = threading.Lock()
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+_log = get_logger(__name__)
 
 
 class OpenVinoEngine:
@@ -26,47 +30,49 @@ class OpenVinoEngine:
 
     Args:
         path: ONNX file.
-        options: precision, threads and shapes.
+        options: precision, threads and shapes. "int8" is mixed precision (`openvino_mixed`).
+        value_range: what black and white are for the network; int8 is calibrated within it.
 
     Raises:
         EngineError: the file is no network that OpenVINO can load, or the CPU lacks the precision.
     """
 
-    def __init__(self, path: Path, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: EngineOptions,
+        value_range: tuple[float, float] = (0.0, 255.0),
+    ) -> None:
         _prime_bindings()
-        core = openvino.Core()
-        self._check_precision(core, options)
-        threads, streams = options.resolved_threads(), options.resolved_streams()
+        self._core = openvino.Core()
+        self._check_precision(self._core, options)
+        self._options = options
         try:
-            model = core.read_model(path)
-            model.reshape(_shapes(model, options))
-            compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "THROUGHPUT",
-                    "NUM_STREAMS": streams,
-                    "INFERENCE_NUM_THREADS": threads,
-                    "INFERENCE_PRECISION_HINT": _PRECISIONS[options.precision],
-                },
+            self._model = self._core.read_model(path)
+            self._model.reshape(_shapes(self._model, options))
+            # Compiling gives ports further names; the file's own are those of the read model.
+            self._inputs = tuple(_name(port) for port in self._model.inputs)
+            self._outputs = tuple(_name(port) for port in self._model.outputs)
+            tensors = (
+                tuple(TensorInfo(_name(port), _dims(port)) for port in self._model.inputs),
+                tuple(TensorInfo(_name(port), _dims(port)) for port in self._model.outputs),
             )
+            if options.precision == "int8":
+                sample = generated_inputs(tensors[0], value_range)
+                shapes = _shapes(self._model, options)
+                self._model = mixed_precision(path, shapes, sample, options.exact_layers)
+            self._any_shape = self._compile(self._model)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path.name}.") from error
-        self._compiled = compiled
-        # Compiling gives ports further names; the file's own are those of the uncompiled model.
-        self._outputs = tuple(_name(port) for port in model.outputs)
-        self._inputs = tuple(_name(port) for port in model.inputs)
-        self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
-        for _ in range(streams):
-            self._idle.put(compiled.create_infer_request())
+        self._fixed: dict[tuple[int, ...], _Requests] = {}
         self._info = EngineInfo(
             engine=f"openvino {openvino.__version__.split('-')[0]}",
             device="CPU",
             precision=options.precision,
-            streams=streams,
-            threads=threads,
-            inputs=tuple(TensorInfo(_name(port), _dims(port)) for port in model.inputs),
-            outputs=tuple(TensorInfo(_name(port), _dims(port)) for port in model.outputs),
+            streams=options.resolved_streams(),
+            threads=options.resolved_threads(),
+            inputs=tensors[0],
+            outputs=tensors[1],
         )
 
     @property
@@ -76,34 +82,106 @@ class OpenVinoEngine:
 
     def infer(self, inputs: Mapping[str, NDArray[np.float32]]) -> Arrays:
         """Runs the network once; see `Engine.infer`."""
-        request = self._idle.get()
         try:
-            results = request.infer(
-                [np.ascontiguousarray(inputs[name], dtype=np.float32) for name in self._inputs],
-                share_inputs=True,
-            )
-            return {
-                name: np.array(results[index], dtype=np.float32)
-                for index, name in enumerate(self._outputs)
-            }
+            given = [np.ascontiguousarray(inputs[name], dtype=np.float32) for name in self._inputs]
         except KeyError as error:
             raise EngineError(f"The input {error.args[0]!r} is missing.") from error
+        requests = self._fixed.get(given[0].shape, self._any_shape)
+        try:
+            return dict(zip(self._outputs, requests.run(given), strict=True))
         except RuntimeError as error:
             raise EngineError("OpenVINO could not run the network on this input.") from error
-        finally:
-            self._idle.put(request)
+
+    def specialise(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Compiles the network once more for each of some shapes of its only input.
+
+        A network of small layers runs up to a third faster when its shapes are known. Other shapes
+        still run. A form that does not agree with the free one is not used.
+
+        Raises:
+            EngineError: the network has several inputs, or does not take one of the shapes.
+        """
+        if len(self._inputs) != 1:
+            raise EngineError("Only a network with one input is compiled for fixed shapes.")
+        rng = np.random.default_rng(0)
+        for shape in shapes:
+            given = [rng.uniform(0, 255, shape).astype(np.float32)]
+            try:
+                model = self._model.clone()
+                model.reshape(openvino.PartialShape(list(shape)))
+                requests = self._compile(model)
+                pairs = list(zip(requests.run(given), self._any_shape.run(given), strict=True))
+            except RuntimeError as error:
+                raise EngineError(f"OpenVINO cannot compile the shape {shape}.") from error
+            if all(np.allclose(ours, free, rtol=1e-3, atol=1e-3) for ours, free in pairs):
+                self._fixed[shape] = requests
+            else:
+                _log.warning("fixed shape disagrees and is not used", shape=shape)
 
     def close(self) -> None:
         """Frees the network's memory."""
-        while not self._idle.empty():
-            self._idle.get_nowait()
-        del self._compiled
+        for requests in (self._any_shape, *self._fixed.values()):
+            requests.close()
+        self._fixed.clear()
+
+    def _compile(self, model: openvino.Model) -> _Requests:
+        streams = self._options.resolved_streams()
+        compiled = self._core.compile_model(
+            model,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": self._options.resolved_threads(),
+                "INFERENCE_PRECISION_HINT": _PRECISIONS[self._options.precision],
+            },
+        )
+        return _Requests(compiled, streams, len(self._outputs))
 
     @staticmethod
     def _check_precision(core: openvino.Core, options: EngineOptions) -> None:
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if options.precision not in _PRECISIONS or options.precision.upper() not in capabilities:
+        needed = {"int8": ("INT8", "BF16")}.get(options.precision, (options.precision.upper(),))
+        if options.precision not in _PRECISIONS or not set(needed) <= set(capabilities):
             raise EngineError(f"This CPU does not compute in {options.precision}.")
+
+
+class _Requests:
+    """A compiled network and its idle infer requests.
+
+    Python's own `InferRequest.infer` looks at every input and builds a dictionary; setting tensors
+    and waiting costs 0.3 ms less, which for a small network is a quarter of the whole.
+    """
+
+    def __init__(self, compiled: openvino.CompiledModel, count: int, outputs: int) -> None:
+        self._outputs = range(outputs)
+        self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+        for _ in range(count):
+            self._idle.put(compiled.create_infer_request())
+
+    def run(self, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """All outputs in order, in memory of their own.
+
+        Raises:
+            RuntimeError: OpenVINO's.
+        """
+        request = self._idle.get()
+        try:
+            for index, array in enumerate(inputs):
+                request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
+            request.start_async()
+            request.wait()
+            return [
+                np.array(request.get_output_tensor(index).data, dtype=np.float32)
+                for index in self._outputs
+            ]
+        finally:
+            self._idle.put(request)
+
+    def close(self) -> None:
+        """Frees what is idle."""
+        while not self._idle.empty():
+            self._idle.get_nowait()
 
 
 @functools.cache

@@ -279,6 +279,7 @@ def _key(
         _processor() if info.device == "CPU" else info.device,
         info.precision,
         options.free_dimensions,
+        options.exact_layers,
         value_range,
         asdict(LIMITS[info.precision]),
         INPUTS_VERSION,

@@ -148,15 +148,40 @@ def _can(name: str) -> tuple[str, ...]:
 
 
 def _open(name: str, path: Path, options: EngineOptions, gate: Gate | None) -> Engine:
-    kind = _ENGINES[name]
-    constructor: Callable[..., Engine] = getattr(
-        importlib.import_module(kind.module), kind.constructor
-    )
+    if name == "openvino" and options.precision == "int8" and gate is not None:
+        return _open_mixed(path, options, gate)
+    constructor = _constructor(name)
     if gate is None:
         return constructor(path, options)
     plans = {"cache": PlanCache(gate.folder)} if name == "tensorrt" else {}
     engine = constructor(path, options, **plans)
     return accepted(engine, path, options, value_range=gate.value_range, cache=gate.folder)
+
+
+def _open_mixed(path: Path, options: EngineOptions, gate: Gate) -> Engine:
+    """OpenVINO in mixed precision, with as few layers in fp32 as the gate lets pass.
+
+    Raises:
+        ParityError: the gate lets none pass.
+    """
+    constructor, value_range = _constructor("openvino"), gate.value_range
+    failure: ParityError | None = None
+    for exact in importlib.import_module("services.runtime.openvino_mixed").EXACT_LAYERS:
+        chosen = replace(options, exact_layers=exact)
+        engine = constructor(path, chosen, value_range)
+        try:
+            return accepted(engine, path, chosen, value_range=value_range, cache=gate.folder)
+        except ParityError as error:
+            failure = error
+    raise failure or EngineError("There is no mixed precision to try.")
+
+
+def _constructor(name: str) -> Callable[..., Engine]:
+    kind = _ENGINES[name]
+    constructor: Callable[..., Engine] = getattr(
+        importlib.import_module(kind.module), kind.constructor
+    )
+    return constructor
 
 
 def _why_not(name: str) -> str | None:

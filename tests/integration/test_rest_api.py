@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from models.zoo import Zoo
 from services.errors import BY_CODE
 from services.gateway.core import Gateway
+from services.gateway.embedding_client import EmbeddingLink
 from services.gateway.rest.document import openapi_text
 from services.gateway.rest.schemas import DetectOut, ModelsOut, ProblemOut, VerifyOut
 from tests.hostile import encoded, gradient
@@ -584,10 +585,10 @@ def test_a_request_that_takes_too_long(mien_home: Path) -> None:
             problem(response, "deadline_exceeded")
 
 
-def _patient_client(address: str, _: float) -> Any:
+def _patient_client(link: EmbeddingLink, _: float) -> Any:
     from services.gateway.embedding_client import EmbeddingClient  # noqa: PLC0415 - unpatched
 
-    return EmbeddingClient(address, 30.0)
+    return EmbeddingClient(link, 30.0)
 
 
 # --- the OpenAPI description ----------------------------------------------------------------------

@@ -54,6 +54,34 @@ def tiny_embedder(
     return _save(path, nodes, inputs, [_value("embedding", batch, DIMENSION)], weights)
 
 
+def cancelling_embedder(path: Path) -> Path:
+    """A network whose second convolution takes the difference of two large, nearly equal values.
+
+    What is left is lost when the values are rounded to bf16, so that the gate must see to it that
+    the first layers are not.
+    """
+    rng = np.random.default_rng(8)
+    spread = np.zeros((8, 3, 1, 1), np.float32)
+    spread[:, 0] = 1.0
+    spread[1::2, 1] = 1 / 64
+    differ = np.zeros((4, 8, 1, 1), np.float32)
+    for row in range(4):
+        differ[row, 2 * row], differ[row, 2 * row + 1] = 1.0 + row / 256, -1.0
+    matrix = (rng.standard_normal((4 * 64, 8)) / 16).astype(np.float32)
+    arrays: dict[str, np.ndarray] = {"spread": spread, "differ": differ, "matrix": matrix}
+    nodes = [
+        helper.make_node("Conv", ["data", "spread"], ["s"]),
+        helper.make_node("Conv", ["s", "differ"], ["d"]),
+        helper.make_node("Relu", ["d"], ["r"]),
+        helper.make_node("AveragePool", ["r"], ["a"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["a"], ["f"]),
+        helper.make_node("MatMul", ["f", "matrix"], ["embedding"]),
+    ]
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    inputs, outputs = [_value("data", "batch", 3, 16, 16)], [_value("embedding", "batch", 8)]
+    return _save(path, nodes, inputs, outputs, weights)
+
+
 def tiny_map(path: Path, side: int = 32) -> Path:
     """Takes one picture and gives a map of one channel, as a detector does."""
     kernel = np.random.default_rng(6).standard_normal((1, 3, 3, 3)) / 400

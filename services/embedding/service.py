@@ -1,0 +1,210 @@
+"""The embedding service itself: its methods on their own messages, free of any transport."""
+
+from __future__ import annotations
+
+import time
+
+from models.zoo import EmbedderCard
+from services.embedding.embedder import Embedder
+from services.embedding.queued import QueuedEmbedder
+from services.errors import Errors, MienError
+from services.rpc.mien.v1 import embedding_pb2, model_pb2
+from services.runtime import EngineError
+from services.runtime.batcher import BatcherOptions, DeadlinePassedError, Priority, QueueFullError
+from services.runtime.triton_engine import EngineBusyError
+from services.settings import EmbeddingSettings
+from services.telemetry import get_logger
+from services.telemetry.metrics import QUEUE_WAIT
+
+_log = get_logger(__name__)
+_METRICS = {"cosine": model_pb2.METRIC_COSINE, "euclidean": model_pb2.METRIC_EUCLIDEAN}
+
+
+class EmbeddingService:
+    """Embeds crops with loaded models, each behind its queue. All of it belongs to one event loop.
+
+    Args:
+        embedders: the first is the default.
+        settings: limits of calls, batches and queue.
+    """
+
+    def __init__(self, embedders: list[Embedder], settings: EmbeddingSettings) -> None:
+        self.queued = [QueuedEmbedder(one, batcher_options(one, settings)) for one in embedders]
+        self._max_batch = settings.max_batch
+        self._by_reference = {one.embedder.card.reference: one for one in self.queued}
+        for one in reversed(self.queued):
+            self._by_reference[one.embedder.card.name] = one
+
+    def list_models(self) -> embedding_pb2.ListModelsResponse:
+        """The models that are loaded here."""
+        ordered = sorted(self.queued, key=lambda one: one.embedder.card.reference)
+        return embedding_pb2.ListModelsResponse(
+            models=[describe(one.embedder, one is self.queued[0]) for one in ordered]
+        )
+
+    async def embed(
+        self, request: embedding_pb2.EmbedRequest, deadline: float | None
+    ) -> embedding_pb2.EmbedResponse:
+        """Embeds a batch of crops.
+
+        Args:
+            request: the call.
+            deadline: `time.monotonic` after which nobody wants the answer.
+
+        Raises:
+            MienError: names the field at fault, or says what failed.
+        """
+        chosen = self._choose(request.model)
+        self._check(request, chosen.embedder)
+        return await _embed(chosen, request, deadline)
+
+    async def close(self) -> None:
+        """Finishes what is at work, then frees the models."""
+        for one in self.queued:
+            await one.close()
+
+    def _choose(self, reference: str) -> QueuedEmbedder:
+        if not reference:
+            return self.queued[0]
+        chosen = self._by_reference.get(reference)
+        if chosen is None:
+            loaded = ", ".join(sorted(one.embedder.card.reference for one in self.queued))
+            raise MienError(
+                Errors.MODEL_UNKNOWN, f"That model is not loaded. Loaded: {loaded}.", field="model"
+            )
+        return chosen
+
+    def _check(self, request: embedding_pb2.EmbedRequest, embedder: Embedder) -> None:
+        if not request.crops:
+            raise MienError(Errors.INVALID_REQUEST, "At least one crop is needed.", field="crops")
+        if len(request.crops) > self._max_batch:
+            raise MienError(
+                Errors.REQUEST_TOO_LARGE,
+                f"At most {self._max_batch} crops are accepted in one call.",
+                field="crops",
+            )
+        spec = embedder.card.input
+        for index, crop in enumerate(request.crops):
+            if len(crop) != embedder.crop_bytes:
+                raise MienError(
+                    Errors.INVALID_REQUEST,
+                    f"A crop for this model is {spec.height} x {spec.width} x 3 = "
+                    f"{embedder.crop_bytes} bytes of RGB.",
+                    field=f"crops[{index}]",
+                )
+
+
+class InProcessLink:
+    """Calls a service in this process: the messages of the RPC, without the wire.
+
+    Args:
+        service: in the same event loop.
+    """
+
+    def __init__(self, service: EmbeddingService) -> None:
+        self._service = service
+
+    async def list_models(
+        self, seconds: float, *, wait: bool = False
+    ) -> embedding_pb2.ListModelsResponse:
+        """As the RPC; a service in this process is there at once."""
+        del seconds, wait
+        return self._service.list_models()
+
+    async def embed(
+        self, request: embedding_pb2.EmbedRequest, seconds: float
+    ) -> embedding_pb2.EmbedResponse:
+        """As the RPC, given up after so many ``seconds``.
+
+        Raises:
+            MienError: as the service.
+        """
+        return await self._service.embed(request, time.monotonic() + seconds)
+
+    async def close(self) -> None:
+        """The service belongs to whoever started it."""
+
+
+async def _embed(
+    chosen: QueuedEmbedder, request: embedding_pb2.EmbedRequest, deadline: float | None
+) -> embedding_pb2.EmbedResponse:
+    card = chosen.embedder.card
+    bulk = request.priority == embedding_pb2.PRIORITY_BULK
+    try:
+        done = await chosen.batcher.submit(
+            request.crops,
+            deadline=deadline,
+            priority=Priority.BULK if bulk else Priority.INTERACTIVE,
+        )
+    except QueueFullError as error:
+        raise MienError(
+            Errors.OVERLOADED, "The model's queue is full.", retry_after=error.retry_after
+        ) from error
+    except DeadlinePassedError as error:
+        raise MienError(Errors.DEADLINE_EXCEEDED, "The deadline passed in the queue.") from error
+    except EngineBusyError as error:
+        raise MienError(
+            Errors.OVERLOADED, "The model's server is full.", retry_after=1.0
+        ) from error
+    except EngineError as error:
+        _log.error("inference failed", model=card.reference, cause=str(error))
+        raise MienError(Errors.INTERNAL, "The network could not be run.") from error
+    QUEUE_WAIT.labels(card.reference).observe(done.queue_seconds)
+    return embedding_pb2.EmbedResponse(
+        identity=identity(card),
+        vectors=[vector.astype("<f4", copy=False).tobytes() for vector in done.rows],
+        queue_ms=done.queue_seconds * 1e3,
+        inference_ms=done.work_seconds * 1e3,
+    )
+
+
+def batcher_options(embedder: Embedder, settings: EmbeddingSettings) -> BatcherOptions:
+    """Limits of a model's queue."""
+    return BatcherOptions(
+        max_batch=settings.batch_rows,
+        max_wait=settings.batch_wait_ms / 1e3,
+        max_rows=max(settings.queue_rows, settings.max_batch),
+        # One more than the engine's streams: it is prepared while the others are inferred.
+        workers=embedder.engine.info.streams + 1,
+    )
+
+
+def identity(card: EmbedderCard) -> model_pb2.ModelIdentity:
+    """The identity of the vectors that a model makes from pictures."""
+    return model_pb2.ModelIdentity(
+        name=card.name,
+        version=card.version,
+        weights_sha256=card.weights.sha256,
+        preprocessing_sha256=card.preprocessing_sha256,
+        origin=model_pb2.VECTOR_ORIGIN_NATIVE,
+    )
+
+
+def describe(embedder: Embedder, is_default: bool) -> model_pb2.ModelInfo:
+    """All that a caller must know to use a model."""
+    card, engine = embedder.card, embedder.engine.info
+    return model_pb2.ModelInfo(
+        identity=identity(card),
+        crop=model_pb2.CropSpec(
+            width=card.input.width,
+            height=card.input.height,
+            template=card.input.template,
+            template_scale=card.input.template_scale,
+        ),
+        dimension=card.output.dimension,
+        metric=_METRICS[card.output.metric],
+        thresholds=[
+            model_pb2.Threshold(
+                fmr=threshold.fmr,
+                similarity=threshold.similarity,
+                interval_low=threshold.interval[0],
+                interval_high=threshold.interval[1],
+            )
+            for threshold in sorted(card.thresholds, key=lambda t: -t.fmr)
+        ],
+        licence=card.licence,
+        engine=engine.engine,
+        device=engine.device,
+        precision=engine.precision,
+        is_default=is_default,
+    )
