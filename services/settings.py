@@ -70,6 +70,9 @@ class DetectionSettings(_Group):
     model: str = Field("yunet", description="detector, as name or name@version")
     min_score: float = Field(0.6, gt=0, lt=1, description="least detector score of a face")
     max_faces: int = Field(500, ge=1, description="most faces that are reported in one picture")
+    second_look_yaw: float = Field(
+        20.0, ge=0, le=180, description="compared faces turned further are looked at again"
+    )
 
 
 class GatewaySettings(_Group):

@@ -7,6 +7,7 @@ The graph takes `data` (B,3,112,112), RGB, 0-255, float32, any batch, and gives 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -67,11 +68,29 @@ def load_trained(run: Path, weights: Weights = "ema") -> PoseFaceNet:
 
 
 @torch.no_grad()
+def mean_network(networks: Sequence[PoseFaceNet]) -> PoseFaceNet:
+    """The mean of the weights of networks that started from the same ones (a "model soup").
+
+    Runs with other options or seeds err in other directions; their mean errs less than each
+    (Wortsman et al., 2022).
+
+    Args:
+        networks: of the same layers; the first is changed in place and returned.
+    """
+    first, *others = networks
+    states = [other.state_dict() for other in others]
+    for name, value in first.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.copy_(torch.stack([value, *(state[name] for state in states)]).mean(dim=0))
+    return first
+
+
+@torch.no_grad()
 def blend(trained: PoseFaceNet, start: PoseFaceNet, share: float) -> PoseFaceNet:
     """Weights on the line between a fine-tuned network and the one it started from.
 
     A fine-tuned network that stayed near its start keeps most of what it gained, and gets back
-    some of what it lost, when it is drawn a little towards it.
+    some of what it lost, when it is drawn a little towards it (WiSE-FT: Wortsman et al., 2022).
 
     Args:
         trained: changed in place and returned.
@@ -151,7 +170,10 @@ def compare(served: ServingNetwork, path: Path, faces: int = 4) -> tuple[float, 
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Option(exists=True, file_okay=False, help="folder of a run")],
+    run: Annotated[
+        list[Path],
+        typer.Option(exists=True, file_okay=False, help="folder of a run; of several, their mean"),
+    ],
     out: Annotated[Path, typer.Option(help="ONNX file to write")],
     weights: Annotated[Weights, typer.Option(help="averaged, or of the last step")] = "ema",
     precision: Annotated[Precision, typer.Option(help="of the stored weights")] = "fp32",
@@ -162,12 +184,12 @@ def export(
         Path | None, typer.Option(exists=True, dir_okay=False, help="for --start-share")
     ] = None,
 ) -> None:
-    """Write a run's network as ONNX and print how it compares with torch."""
-    network = load_trained(run, weights)
+    """Write a run's network, or the mean of several, as ONNX and compare it with torch."""
+    network = mean_network([load_trained(one, weights) for one in run])
     if start_share:
         if sface is None:
             raise typer.BadParameter("--start-share needs --sface")
-        options = read_options(run / RECORD)
+        options = read_options(run[0] / RECORD)
         start = build_network(options.backbone, options.pose_dim, options.identity_dim, sface)
         network = blend(network, start, start_share)
     made = export_onnx(serving_network(network), out, precision)

@@ -88,9 +88,6 @@ def similarity_transform(
 def align(picture: Pixels, points: Points, geometry: CropGeometry) -> Pixels:
     """Cuts a face out so that its five points lie on the template.
 
-    A face much larger than the crop is scaled down by area first, because the warp samples four
-    pixels only and would alias.
-
     Args:
         picture: height x width x 3, RGB, 0-255.
         points: 5 x 2, pixels of the picture.
@@ -100,35 +97,55 @@ def align(picture: Pixels, points: Points, geometry: CropGeometry) -> Pixels:
         geometry.height x geometry.width x 3, RGB, 0-255; black outside the picture.
     """
     matrix = similarity_transform(points, geometry.points())
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale < 0.5:
-        picture, offset, shrink = _shrink(picture, matrix, geometry, scale)
-        # Scaling by area keeps the corners of pixels in place, not their centres.
-        moved = (points.astype(np.float64) - offset + 0.5) * shrink - 0.5
-        matrix = similarity_transform(moved, geometry.points())
-    crop: Pixels = cv2.warpAffine(
-        picture, matrix, (geometry.width, geometry.height), flags=cv2.INTER_LINEAR
+    return cut(picture, matrix, geometry.width, geometry.height)
+
+
+def cut(
+    picture: Pixels,
+    matrix: NDArray[np.float64],
+    width: int,
+    height: int,
+    border: int = cv2.BORDER_CONSTANT,
+) -> Pixels:
+    """Moves a picture by a similarity and cuts out its upper left corner.
+
+    A picture that becomes much smaller is scaled down by area first, because the warp samples four
+    pixels only and would alias.
+
+    Args:
+        picture: height x width x 3, 0-255.
+        matrix: 2 x 3, from the picture to what is cut out.
+        width: of what is cut out, pixels.
+        height: likewise.
+        border: OpenCV's way to fill what lies outside the picture; black by default.
+    """
+    if float(np.hypot(matrix[0, 0], matrix[1, 0])) < 0.5:
+        picture, matrix = _shrink(picture, matrix, width, height)
+    moved: Pixels = cv2.warpAffine(
+        picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
     )
-    return crop
+    return moved
 
 
 def _shrink(
-    picture: Pixels, matrix: NDArray[np.float64], geometry: CropGeometry, scale: float
-) -> tuple[Pixels, NDArray[np.float64], NDArray[np.float64]]:
-    """Cuts out the part of the picture that the crop shows, and scales it by area."""
-    corners = np.array(
-        [(0, 0), (geometry.width, 0), (0, geometry.height), (geometry.width, geometry.height)],
-        np.float64,
-    )
+    picture: Pixels, matrix: NDArray[np.float64], width: int, height: int
+) -> tuple[Pixels, NDArray[np.float64]]:
+    """Takes the part of the picture that will be seen, scaled by area, and the matrix for it."""
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64)
     inverse = cv2.invertAffineTransform(matrix)
     seen = corners @ inverse[:, :2].T + inverse[:, 2]
-    height, width = picture.shape[:2]
-    left, top = np.clip(np.floor(seen.min(axis=0)) - 2, 0, (width - 1, height - 1)).astype(int)
+    rows, columns = picture.shape[:2]
+    margin = 2 / scale
+    left, top = np.clip(np.floor(seen.min(axis=0) - margin), 0, (columns - 1, rows - 1)).astype(int)
     right, bottom = np.clip(
-        np.ceil(seen.max(axis=0)) + 2, (left + 1, top + 1), (width, height)
+        np.ceil(seen.max(axis=0) + margin), (left + 1, top + 1), (columns, rows)
     ).astype(int)
     part = picture[top:bottom, left:right]
     size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     shrunk = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    # Scaling by area keeps the corners of pixels in place, not their centres.
     factors = np.array([size[0] / part.shape[1], size[1] / part.shape[0]])
-    return shrunk, np.array([left, top], np.float64), factors
+    offset = np.array([left, top]) + 0.5 / factors - 0.5
+    shift = matrix[:, :2] @ offset + matrix[:, 2]
+    return shrunk, np.column_stack([matrix[:, :2] / factors, shift])

@@ -113,6 +113,14 @@ class FaceDetector:
         found.sort(key=lambda face: -face.area)
         return found[: self._max_faces]
 
+    def detect_as_is(self, picture: Pixels) -> list[Detection]:
+        """Finds faces in one pass at the picture's own size, with a lenient least score.
+
+        Args:
+            picture: height x width x 3, RGB, 0-255.
+        """
+        return _merge(self._pass(picture, 1.0, _LENIENT_SCORE, 0))
+
     def _detect(self, picture: Pixels, min_score: float, border: int = 0) -> list[Detection]:
         height, width = picture.shape[:2]
         searched = scales(height + 2 * border, width + 2 * border)

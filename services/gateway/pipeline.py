@@ -12,6 +12,8 @@ from services.gateway.alignment import CropGeometry, align
 from services.gateway.detection import Detection, FaceDetector
 from services.gateway.faces import MEASURING_CROP, Face, FaceChoice, choose, measure_face
 from services.gateway.imaging import ImageError, ImageLimits, ImageProblem, decode
+from services.gateway.pose import estimate_pose
+from services.gateway.second_look import look_again
 from services.telemetry import Stopwatch
 
 Pixels = NDArray[np.uint8]
@@ -77,11 +79,16 @@ class PicturePipeline:
     Args:
         detector: finds faces.
         limits: what a picture may be.
+        second_look_yaw: a face that is to be embedded and is turned by more degrees is looked at
+            again.
     """
 
-    def __init__(self, detector: FaceDetector, limits: ImageLimits) -> None:
+    def __init__(
+        self, detector: FaceDetector, limits: ImageLimits, second_look_yaw: float = 20.0
+    ) -> None:
         self._detector = detector
         self._limits = limits
+        self._second_look_yaw = second_look_yaw
 
     def find_all(self, data: bytes, field: str) -> PictureFaces:
         """Finds and measures every face.
@@ -118,11 +125,15 @@ class PicturePipeline:
         index = choose(detections, choice, pixels.shape[0], pixels.shape[1], field)
         if index is None:
             return PreparedFace(choice, len(detections), None, None, None, watch)
+        seen = detections[index]
+        if abs(estimate_pose(seen.points).yaw) > self._second_look_yaw:
+            with watch.stage("second_look"):
+                seen = look_again(pixels, seen, self._detector.detect_as_is)
         with watch.stage("measure"):
-            face, crop = measure_face(pixels, detections[index])
+            face, crop = measure_face(pixels, seen)
         if geometry != MEASURING_CROP:
             with watch.stage("align"):
-                crop = align(pixels, detections[index].points, geometry)
+                crop = align(pixels, seen.points, geometry)
         return PreparedFace(choice, len(detections), index, face, crop, watch)
 
     def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:

@@ -61,7 +61,8 @@ def load_pipeline(zoo: Zoo, settings: Settings) -> PicturePipeline:
         EngineError: no engine can run it.
     """
     limits = ImageLimits(settings.image.max_bytes, settings.image.max_pixels)
-    return PicturePipeline(load_detector(zoo, settings), limits)
+    detector = load_detector(zoo, settings)
+    return PicturePipeline(detector, limits, settings.detection.second_look_yaw)
 
 
 class GatewayServer:

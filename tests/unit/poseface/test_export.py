@@ -10,7 +10,7 @@ pytest.importorskip("onnxscript", reason="torch's exporter needs onnxscript: mie
 import onnxruntime
 import torch
 
-from models.poseface.export import Precision, blend, export_onnx
+from models.poseface.export import Precision, blend, export_onnx, mean_network
 from models.poseface.network import build_network, serving_network
 
 LIMIT = 60_000_000
@@ -49,3 +49,17 @@ def test_a_blend_lies_between_the_start_and_the_trained_network() -> None:
     before = trained.trunk.dense.weight.detach().clone()
     middle = blend(trained, start, 0.25).trunk.dense.weight
     assert torch.allclose(middle, 0.75 * before + 0.25 * start.trunk.dense.weight)
+
+
+def test_the_mean_network_has_the_mean_weights_and_statistics() -> None:
+    torch.manual_seed(0)
+    made = [build_network("mobilefacenet", pose_dim=8, identity_dim=32) for _ in range(3)]
+    weights = [network.trunk.dense.weight.detach().clone() for network in made]
+    for factor, network in enumerate(made):
+        norm = network.trunk.dense_norm
+        assert isinstance(norm, torch.nn.BatchNorm1d)
+        assert norm.running_var is not None
+        norm.running_var.fill_(1.0 + factor)
+    mean = mean_network(made)
+    assert torch.allclose(mean.trunk.dense.weight, torch.stack(weights).mean(dim=0))
+    assert torch.allclose(mean.trunk.dense_norm.running_var, torch.tensor(2.0))  # type: ignore[arg-type]

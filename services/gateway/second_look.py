@@ -1,0 +1,84 @@
+"""A second look at a turned face, for steadier points.
+
+YuNet has to guess the far eye and the far corner of the mouth of a turned face, and guesses
+otherwise when the face is shifted, turned or mirrored a little. The mean over several views of the
+same face is steadier than any one of them (docs/decisions/0003-second-look.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.gateway.alignment import Pixels, cut
+from services.gateway.detection import Detection
+
+SIDE = 256
+"""Pixels of a view; one of the detector's usual sizes."""
+
+_FACE = 140.0  # pixels that the face's longer side takes in a view: where YuNet is most exact
+_BOX = 1.25  # height of YuNet's box over its face's
+_VIEWS = ((0.0, False), (0.0, True), (8.0, False), (-8.0, True))
+"""In-plane turn in degrees, and whether the view is mirrored."""
+
+_FARTHEST = 0.35  # of the box: points farther from where they were belong to another face
+_MIRRORED = [1, 0, 2, 4, 3]  # the five points when left and right change places
+
+Finder = Callable[[Pixels], list[Detection]]
+
+
+def look_again(picture: Pixels, seen: Detection, find: Finder) -> Detection:
+    """The same face with the mean of its points over several views.
+
+    Args:
+        picture: height x width x 3, RGB, 0-255.
+        seen: a face in it.
+        find: finds faces in a view of ``SIDE`` x ``SIDE`` pixels.
+
+    Returns:
+        The face; its box and score as they were.
+    """
+    points = [seen.points.astype(np.float64)]
+    farthest = _FARTHEST * max(seen.box[2:])
+    for degrees, mirrored in _VIEWS:
+        found = _view(picture, seen, degrees, mirrored, find)
+        if found is not None and float(np.abs(found - seen.points).max()) < farthest:
+            points.append(found)
+    return replace(seen, points=np.mean(points, axis=0).astype(np.float32))
+
+
+def _view(
+    picture: Pixels, seen: Detection, degrees: float, mirrored: bool, find: Finder
+) -> NDArray[np.float64] | None:
+    """The face's points as one view shows them, in pixels of the picture; None if it shows none."""
+    x, y, width, height = seen.box
+    scale = _FACE * _BOX / max(width, height)
+    angle = np.radians(degrees)
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shift = SIDE / 2 - linear @ np.array([x + width / 2, y + height / 2])
+    view = cut(picture, np.column_stack([linear, shift]), SIDE, SIDE, cv2.BORDER_REPLICATE)
+    if mirrored:
+        view = np.ascontiguousarray(view[:, ::-1])
+    faces = find(view)
+    if not faces:
+        return None
+    points = min(faces, key=_from_middle).points.astype(np.float64)
+    if mirrored:
+        points = _unmirrored(points)
+    there: NDArray[np.float64] = (points - shift) @ np.linalg.inv(linear).T
+    return there
+
+
+def _unmirrored(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    turned = points[_MIRRORED]
+    turned[:, 0] = SIDE - 1 - turned[:, 0]
+    return turned
+
+
+def _from_middle(face: Detection) -> float:
+    x, y, width, height = face.box
+    return float(np.hypot(x + (width - SIDE) / 2, y + (height - SIDE) / 2))
