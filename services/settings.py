@@ -104,7 +104,7 @@ class EmbeddingSettings(_Group):
         8001, description="inference protocol over REST, and metrics, when it runs by itself"
     )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
-        ("sface",), min_length=1, description="embedders to load; the first is the default"
+        ("poseface",), min_length=1, description="embedders to load; the first is the default"
     )
     max_batch: int = Field(256, ge=1, description="most crops in one call")
     batch_rows: int = Field(8, ge=1, description="most crops in one inference")

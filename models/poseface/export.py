@@ -18,9 +18,13 @@ import onnxruntime
 import torch
 import typer
 from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
 
 from models.poseface.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
 from models.poseface.network import PoseFaceNet, ServingNetwork, build_network, serving_network
+from models.poseface.options import TrainOptions
+from models.poseface.prepare import prepare
+from models.poseface.report import validation_figures, validation_table
 from models.poseface.trunk import INPUT_SIDE
 
 OPSET = 18
@@ -181,8 +185,15 @@ def export(
         float, typer.Option(min=0, max=1, help="draw the weights so far back to SFace's")
     ] = 0.0,
     sface: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="for --start-share")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="for --start-share and --data")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="training data: measure on held-out people"
+        ),
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="decoded faces (beside OUT)")] = None,
 ) -> None:
     """Write a run's network, or the mean of several, as ONNX and compare it with torch."""
     network = mean_network([load_trained(one, weights) for one in run])
@@ -198,6 +209,19 @@ def export(
         f"against torch: least cosine {made.least_cosine:.7f}, "
         f"largest difference {made.largest_difference:.2e}"
     )
+    if data is not None:
+        _measure(network, read_options(run[0] / RECORD), data, cache or out.parent / "cache", sface)
+
+
+def _measure(
+    network: PoseFaceNet, options: TrainOptions, data: Path, cache: Path, sface: Path | None
+) -> None:
+    """Prints the table of the training runs for a network that was put together from them."""
+    material = prepare(options, data, cache, sface)
+    if material.validation is None:
+        raise typer.BadParameter("--data needs --sface, and data with held-out people")
+    figures, rows = validation_figures(network, material.faces, material.validation, amp=False)
+    Console(width=160).print(validation_table(rows, figures, "exported"))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class TrainOptions(BaseModel):
     orth_weight: float = Field(1.0, ge=0, description="lambda_o, orthogonality")
     orth: Orthogonality = Field("subspace", description="of the heads, or of a batch's features")
     ramp_share: float = Field(0.1, ge=0, le=1, description="share of the run over which they grow")
-    keep_weight: float = Field(4.0, ge=0, description="factor on feature keeping")
+    keep_weight: float = Field(5.0, ge=0, description="factor on feature keeping")
     keep_profile: float = Field(
         0.5, ge=0, le=1, description="its weight on full profiles; frontal 1"
     )
@@ -52,7 +52,7 @@ class TrainOptions(BaseModel):
         0.0, ge=0, le=1, description="share of class centre, frontal target"
     )
     centre_profile: float = Field(
-        0.5, ge=0, le=1, description="share of class centre, profile target"
+        0.6, ge=0, le=1, description="share of class centre, profile target"
     )
 
     min_images: int = Field(3, ge=1, description="people with fewer stay out of the softmax")
@@ -70,7 +70,7 @@ class TrainOptions(BaseModel):
     limit: int = Field(0, ge=0, description="use only so many faces; 0 is all")
     augmentation: Augmentation = Augmentation()
 
-    epochs: float = Field(8.0, gt=0, description="passes over the training faces")
+    epochs: float = Field(4.0, gt=0, description="passes over the training faces")
     batch: int = Field(64, ge=2, description="faces per step")
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="which")
     schedule: Literal["cosine", "steps"] = Field("cosine", description="or a tenth at 50/75/90 %")

@@ -97,6 +97,10 @@ class EmbeddingOutput(_Strict):
         description="similarity of two vectors: their cosine, or their negative distance",
     )
     name: str | None = Field(default=None, description="output tensor, if the graph has several")
+    flip_sum: bool = Field(
+        default=False,
+        description="add the vector of the mirrored crop: a little better, twice the work",
+    )
 
 
 class ModelThreshold(_Strict):
@@ -154,11 +158,13 @@ class EmbedderCard(_CardBase):
     @property
     def preprocessing_sha256(self) -> str:
         """Hash of all that is done to a picture's face before and after the network."""
-        described = {
+        described: dict[str, Any] = {
             "input": self.input.model_dump(mode="json"),
             "output": self.output.name,
             "normalise": self.output.normalise,
         }
+        if self.output.flip_sum:  # cards from before this option keep their hash
+            described["flip_sum"] = True
         canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

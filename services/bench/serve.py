@@ -16,6 +16,7 @@ from services.settings import Settings
 
 _TURN_SECONDS = 3.0
 _WARM_UP_SECONDS = 1.0
+_EMBEDDER = "sface"  # the one network that both sides can run
 
 
 def bench_serve(settings: Settings, seconds: float, concurrency: int) -> BenchResult:
@@ -39,11 +40,15 @@ def bench_serve(settings: Settings, seconds: float, concurrency: int) -> BenchRe
         post_multipart("/v1/verify", {"probe": probe, "reference": reference})
         for probe, reference in small_pairs(settings.home)
     ]
-    weights = [str(zoo.weights(zoo.card(name))) for name in ("yunet", "sface")]
+    weights = [str(zoo.weights(zoo.card(name))) for name in ("yunet", _EMBEDDER)]
     plain_port = free_port()
     plain = [sys.executable, "-m", "services.bench.opencv_service", str(plain_port), *weights]
+    chosen = {"MIEN_EMBEDDING__MODELS": _EMBEDDER}
     turns = max(2, round(seconds / _TURN_SECONDS))
-    with served(settings) as (port, *_), running(plain, {}, plain_port, "/healthz/ready"):
+    with (
+        served(settings, environment=chosen) as (port, *_),
+        running(plain, {}, plain_port, "/healthz/ready"),
+    ):
         ports = (port, plain_port)
         mien, reference = asyncio.run(_turns(ports, requests, concurrency, turns))
     rates = [load.rate for load in mien]
@@ -61,7 +66,7 @@ def bench_serve(settings: Settings, seconds: float, concurrency: int) -> BenchRe
             "value_range": [round(min(rates), 1), round(max(rates), 1)],
             "reference_range": [round(min(plain_rates), 1), round(max(plain_rates), 1)],
             "refused": {str(k): len(v) for k, v in whole.refusals.items()},
-            "model": settings.embedding.models[0],
+            "model": _EMBEDDER,
             "precision": settings.engine.precision,
             "cpus": len(os.sched_getaffinity(0)),
         },

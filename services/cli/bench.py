@@ -1,13 +1,15 @@
-"""`mien bench`: speed, each figure beside a reference measured in the same run."""
+"""`mien bench`: speed and steadiness, each figure beside a reference measured in the same run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.bench.detect import bench_detect
 from services.bench.embed import bench_embed
+from services.bench.landmarks import bench_landmarks
 from services.bench.overload import bench_overload
 from services.bench.result import BenchResult
 from services.bench.serve import bench_serve
@@ -65,6 +67,18 @@ def overload(
 ) -> None:
     """POST /v1/verify offered twice what it can do: latency of what is accepted, and refusals."""
     _show(bench_overload(command_settings(), seconds), as_json)
+
+
+@app.command()
+def landmarks(
+    images: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Pictures with turned faces.")
+    ],
+    pictures: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """How far points of turned faces wander under small changes; the reference looks only once."""
+    _show(bench_landmarks(command_settings(), images, pictures), as_json)
 
 
 def _show(result: BenchResult, as_json: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -12,7 +14,10 @@ from models.zoo import Zoo
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
 from services.cli.output import counting, out, print_json
+from services.embedding import load_configured
+from services.evaluation import PairsError
 from services.evaluation.extract import Extraction, ExtractionPlan, extract
+from services.evaluation.groups import group_scores, read_labelled
 from services.evaluation.pairs import read_pairs
 from services.evaluation.record import record
 from services.evaluation.verification import as_json as report_json
@@ -20,10 +25,13 @@ from services.evaluation.verification import pictures_of, plot, report
 from services.gateway.faces import FaceChoice, Selection
 from services.local import local_mien
 
+_GROUP_BATCH = 64
+
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands to the root."""
     app.command()(evaluate)
+    app.command("evaluate-groups")(evaluate_groups)
 
 
 def evaluate(
@@ -78,6 +86,54 @@ def evaluate(
         print_json(result)
         return
     out.print(_table(result))
+
+
+def evaluate_groups(
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="index.tsv beside tars of crops.")
+    ],
+    model: Annotated[str, typer.Option(help="Embedder as name or name@version.")],
+    fmr: Annotated[float, typer.Option(help="Whose threshold on the card is taken.")] = 1e-3,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare false-match rates by age, gender and ethnicity, at one threshold.
+
+    Takes aligned faces with labels and without identities: all comparisons within a group count as
+    of two people. Intervals are 95 %, by face.
+    """
+    settings = command_settings()
+    zoo = Zoo(settings.home)
+    card = zoo.embedder(model)
+    chosen = card.threshold(fmr)
+    if chosen is None or card.output.metric != "cosine":
+        raise PairsError(f"{card.reference} has no cosine threshold for FMR {fmr:g}.")
+    if (card.input.width, card.input.template_scale) != (card.input.height, 1.0):
+        raise PairsError(f"{card.reference} takes other crops than the data's.")
+    faces = read_labelled(data, card.input.height)
+    embedder = load_configured(zoo, model, settings.engine)
+    parts = []
+    with counting(f"embedding with {card.reference}", len(faces.crops)) as advance:
+        for start in range(0, len(faces.crops), _GROUP_BATCH):
+            part = faces.crops[start : start + _GROUP_BATCH]
+            parts.append(embedder.embed(part))
+            advance(len(part))
+    embedder.close()
+    vectors = np.concatenate(parts)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    scores = group_scores(vectors, faces.groups, chosen.similarity)
+    if as_json:
+        rows = [asdict(one) for one in scores]
+        print_json({"model": card.reference, "threshold": chosen.similarity, "groups": rows})
+        return
+    table = Table("attribute", "group", "faces", "mean", "deviation", "FMR", "95 % interval")
+    for one in scores:
+        low, high = one.interval
+        table.add_row(
+            one.attribute, one.group, f"{one.faces:,}", f"{one.mean:.3f}", f"{one.deviation:.3f}",
+            f"{one.fmr:.2e}", f"{low:.2e} to {high:.2e}",
+        )  # fmt: skip
+    out.print(f"{card.reference}, threshold {chosen.similarity:.4f} (FMR {fmr:g})")
+    out.print(table)
 
 
 def _table(result: dict[str, Any]) -> Table:

@@ -69,7 +69,11 @@ class Embedder:
     def embed_batch(self, crops: Crops) -> Vectors:
         """Embeds a batch in one inference, on the caller's thread; else as `embed`."""
         batch = prepare_crops(crops, self.card.input)
-        vectors = self.engine.infer({self._input: batch})[self._output].reshape(len(crops), -1)
+        if self.card.output.flip_sum:
+            batch = np.concatenate([batch, batch[..., ::-1]])
+        vectors = self.engine.infer({self._input: batch})[self._output].reshape(len(batch), -1)
+        if self.card.output.flip_sum:
+            vectors = vectors[: len(crops)] + vectors[len(crops) :]
         if not np.isfinite(vectors).all():
             raise EngineError(f"{self.card.reference} gave values that are not finite.")
         if self.card.output.normalise:

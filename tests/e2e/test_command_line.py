@@ -63,7 +63,7 @@ def test_verify_says_same_or_different_by_its_exit_code(mien_home: Path, portrai
         result = run_mien(mien_home, "verify", portraits / pair.probe, portraits / pair.reference)
         assert result.returncode == (0 if pair.same else 1), result.stderr
         assert re.match(
-            r"(same|different): similarity -?0\.\d+, threshold 0\.\d+ at FMR 0\.001, sface@1",
+            r"(same|different): similarity -?0\.\d+, threshold 0\.\d+ at FMR 0\.001, poseface@1",
             " ".join(result.stdout.split()),
         )
         assert result.stdout.startswith("same" if pair.same else "different")
@@ -82,7 +82,7 @@ def test_verify_is_inconclusive_without_a_face(
 
 def test_verify_answers_in_json_as_rest_does(mien: Mien, mien_home: Path, portraits: Path) -> None:
     names = ("obama.jpg", "obama2.jpg")
-    options = ("--fmr", "1e-4", "--model", "sface@1", "--json")
+    options = ("--fmr", "1e-4", "--model", "poseface@1", "--json")
     result = run_mien(mien_home, "verify", *(portraits / name for name in names), *options)
     answer = answered(result)
     files = {
@@ -135,7 +135,7 @@ def test_models_are_listed_shown_and_pulled(home: Path) -> None:
 
 def test_missing_weights_name_the_command_that_helps(portraits: Path, tmp_path: Path) -> None:
     picture = portraits / "obama.jpg"
-    told = sentence(run_mien(tmp_path, "verify", picture, picture))
+    told = sentence(run_mien(tmp_path, "verify", picture, picture, "--model", "sface"))
     assert "mien models pull sface@1" in told
 
 

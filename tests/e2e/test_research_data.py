@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def _evaluate(home: Path, images: Path, pairs: Path) -> dict[str, Any]:
-    given = ("--images", images, "--pairs", pairs, "--model", "sface", "--json")
+    given = ("--images", images, "--pairs", pairs, "--model", "poseface", "--json")
     result = run_mien(home, "evaluate", *given, timeout=800)
     assert result.returncode == 0, result.stderr
     answer: dict[str, Any] = json.loads(result.stdout)

@@ -143,7 +143,7 @@ def _same_face(mine: face_pb2.Face, theirs: dict[str, Any]) -> None:
 def test_the_operating_point_is_the_callers_choice(
     stub: face_pb2_grpc.FaceServiceStub, obama: bytes, obama2: bytes
 ) -> None:
-    answer = stub.Verify(asked(obama, obama2, fmr=1e-4, model="sface@1"))
+    answer = stub.Verify(asked(obama, obama2, fmr=1e-4, model="poseface@1"))
     assert answer.fmr == 1e-4
     strict = answer.threshold
     assert strict > stub.Verify(asked(obama, obama2, fmr=1e-2)).threshold

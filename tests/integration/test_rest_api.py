@@ -103,7 +103,7 @@ def test_photographs_of_one_person_are_the_same(
     assert answer.similarity is not None
     assert answer.similarity >= answer.threshold
     assert answer.fmr == 1e-3
-    assert answer.model.name == "sface"
+    assert answer.model.name == "poseface"
     assert re.fullmatch("[0-9a-f]{64}", answer.model.weights_sha256)
     assert re.fullmatch("[0-9a-f]{64}", answer.model.preprocessing_sha256)
     for chosen in (answer.probe, answer.reference):
@@ -175,7 +175,7 @@ def test_verify_has_a_short_address_too(rest: httpx.Client, obama: bytes, biden:
 def test_the_threshold_is_that_of_the_named_fmr(
     rest: httpx.Client, mien_home: Path, obama: bytes, obama2: bytes, fmr: float
 ) -> None:
-    fitted = Zoo(mien_home).embedder("sface").threshold(fmr)
+    fitted = Zoo(mien_home).embedder("poseface").threshold(fmr)
     assert fitted is not None
     given = {"fmr": f"{fmr:g}"}
     answer = rest.post("/v1/verify", data=given, files=files(probe=obama, reference=obama2)).json()
@@ -196,7 +196,7 @@ def test_a_threshold_of_the_callers_own_decides(
 
 
 def test_a_model_may_be_named(rest: httpx.Client, obama: bytes, obama2: bytes) -> None:
-    for name in ("sface", "sface@1"):
+    for name in ("poseface", "poseface@1"):
         response = rest.post(
             "/v1/verify", data={"model": name}, files=files(probe=obama, reference=obama2)
         )
@@ -294,7 +294,7 @@ def test_detect_finds_nothing_without_complaint(rest: httpx.Client) -> None:
 
 
 def test_models_tells_what_is_served(rest: httpx.Client, mien_home: Path) -> None:
-    card = Zoo(mien_home).embedder("sface")
+    card = Zoo(mien_home).embedder("poseface")
     (model,) = ModelsOut.model_validate(rest.get("/v1/models").json()).models
     assert (model.identity.name, model.identity.version) == (card.name, card.version)
     assert model.identity.weights_sha256 == card.weights.sha256
@@ -405,7 +405,7 @@ def test_a_request_id_is_made_when_none_is_usable(light: httpx.Client, offered: 
         ({"threshold": "inf"}, "threshold", "invalid_request"),
         ({"threshold": "nan"}, "threshold", "invalid_request"),
         ({"model": "nobody"}, "model", "model_unknown"),
-        ({"model": "sface@99"}, "model", "model_unknown"),
+        ({"model": "poseface@99"}, "model", "model_unknown"),
         ({"model": "x" * 101}, "model", "invalid_request"),
         ({"face": "prettiest"}, "face", "invalid_request"),
         ({"face": "index", "probe_index": "-1"}, "probe_index", "invalid_request"),

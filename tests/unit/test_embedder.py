@@ -237,6 +237,14 @@ def test_a_crop_has_the_same_vector_alone_and_in_a_batch(
     embedder.close()
 
 
+def test_flip_sum_adds_the_vector_of_the_mirrored_crop(tiny: Tiny) -> None:
+    engine, given = OpenVinoEngine(tiny(None), LIGHT), crops(3, SIDE)
+    plain, summed = (card(8, SIDE, normalise=False, flip_sum=flip) for flip in (False, True))
+    both = Embedder(plain, engine).embed(given) + Embedder(plain, engine).embed(given[:, :, ::-1])
+    np.testing.assert_allclose(Embedder(summed, engine).embed(given), both, rtol=1e-4, atol=1e-5)
+    assert summed.preprocessing_sha256 != plain.preprocessing_sha256
+
+
 @each_engine
 @each_file
 def test_calls_at_the_same_time_do_not_mix(tiny: Tiny, engine: str, batch: int | None) -> None:

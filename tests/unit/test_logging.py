@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -150,13 +151,15 @@ LEAKS: dict[str, Callable[[Any], object]] = {
     "library": lambda _: logging.getLogger("a.library").warning("got %r, %s", PICTURE, VECTOR),
 }
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")  # its fractions of a second are no secrets
+
 
 @pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.parametrize("leak", [*LEAKS])
 def test_pictures_and_vectors_are_withheld(start: Start, leak: str, form: str) -> None:
     written = start(form)
     LEAKS[leak](get_logger("a"))
-    text = written.getvalue()
+    text = _TIME.sub("", written.getvalue())
     assert "withheld" in text
     assert not [secret for secret in SECRETS if secret in text]
 

@@ -27,7 +27,7 @@ VERIFY_EXAMPLE: dict[str, Any] = {
     "threshold": 0.3,
     "fmr": 0.001,
     "model": {
-        "name": "sface",
+        "name": "poseface",
         "version": "1",
         "weights_sha256": "0" * 64,
         "preprocessing_sha256": "1" * 64,
