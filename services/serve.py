@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,10 +26,6 @@ from services.settings import Settings, SettingsError
 from services.telemetry import get_logger, mark_build
 
 _log = get_logger(__name__)
-
-_SWITCH_SECONDS = 0.0005
-"""How long a thread may keep Python's lock while others wait. Python's own 5 ms is a third of
-a verification: the event loop would stand still behind each picture."""
 
 Service = Literal["all", "gateway", "embedding"]
 
@@ -101,7 +96,6 @@ def serve(settings: Settings, service: Service) -> None:
     Raises:
         SettingsError, ZooError, EngineError, MienError: as `running`.
     """
-    sys.setswitchinterval(_SWITCH_SECONDS)
     uvloop.run(_serve(settings, service))
 
 
