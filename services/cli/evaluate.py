@@ -20,6 +20,7 @@ from services.evaluation.extract import Extraction, ExtractionPlan, extract
 from services.evaluation.groups import group_scores, read_labelled
 from services.evaluation.pairs import read_pairs
 from services.evaluation.record import record
+from services.evaluation.shrink import with_shrunk_probes
 from services.evaluation.verification import as_json as report_json
 from services.evaluation.verification import pictures_of, plot, report
 from services.gateway.faces import FaceChoice, Selection
@@ -43,6 +44,9 @@ def evaluate(
     face: Annotated[
         Selection, typer.Option(help="Which face; benchmarks put the subject in the middle.")
     ] = Selection.CENTRAL,
+    probe_side: Annotated[
+        int, typer.Option(min=0, help="Scale first pictures to so many pixels; 0 leaves them.")
+    ] = 0,
     cache: Annotated[Path | None, typer.Option(help="Keep embeddings here.")] = None,
     plots: Annotated[
         Path | None, typer.Option("--plot", help="Draw ROC and DET curves into this folder.")
@@ -62,6 +66,8 @@ def evaluate(
     """
     settings = command_settings()
     listed = read_pairs(pairs)
+    if probe_side:
+        listed = with_shrunk_probes(listed, probe_side)
     paths = pictures_of(listed)
 
     async def work() -> Extraction:
@@ -80,6 +86,7 @@ def evaluate(
         command = (
             f"mien evaluate --images {images.parent.name}/{images.name} "
             f"--pairs {pairs.parent.name}/{pairs.name} --model {extraction.model}"
+            + (f" --probe-side {probe_side}" if probe_side else "")
         )
         record(zoo, zoo.embedder(extraction.model), result, data, command)
     if as_json:
