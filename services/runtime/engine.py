@@ -15,6 +15,10 @@ Arrays = dict[str, NDArray[np.float32]]
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
+EXACT_LAYERS = (0, 2, 4, 8, 12)
+"""How many first layers int8 leaves in fp32, where an engine mixes precisions: the forms that are
+tried, fastest first. With more there is nothing left to gain."""
+
 
 class EngineError(Exception):
     """An engine cannot load or run a model; the message says which and why."""

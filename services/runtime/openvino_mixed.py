@@ -19,9 +19,6 @@ from openvino import opset13 as ops
 
 from services.runtime.engine import Arrays
 
-EXACT_LAYERS = (0, 2, 4, 8, 12)
-"""How many first layers are tried in fp32; with more there is nothing left to gain."""
-
 _HEAVY = ("Convolution", "GroupConvolution", "MatMul")
 _LEVELS = 256
 _LARGEST = 127

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from services.runtime.engine import Engine, EngineError, EngineOptions, Precision
+from services.runtime.engine import (
+    EXACT_LAYERS,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Precision,
+)
 from services.runtime.parity import ParityError, accepted
 from services.runtime.plan_cache import PlanCache
 from services.telemetry import get_logger
@@ -166,7 +172,7 @@ def _open_mixed(path: Path, options: EngineOptions, gate: Gate) -> Engine:
     """
     constructor, value_range = _constructor("openvino"), gate.value_range
     failure: ParityError | None = None
-    for exact in importlib.import_module("services.runtime.openvino_mixed").EXACT_LAYERS:
+    for exact in EXACT_LAYERS:
         chosen = replace(options, exact_layers=exact)
         engine = constructor(path, chosen, value_range)
         try:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import openvino
 import pytest
 
 from services.demo_pictures import PAIRS
@@ -131,6 +132,19 @@ def test_models_are_listed_shown_and_pulled(home: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("SHA-256 checked") == 2
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_an_engine_is_compared_with_the_reference(mien_home: Path, precision: str) -> None:
+    can = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision != "fp32" and not {"BF16", "INT8"} <= set(can):
+        pytest.skip("this CPU has no bf16 or no int8")
+    options = ("--engine", "openvino", "--precision", precision, "--json")
+    result = run_mien(mien_home, "engines", "verify", "poseface", *options)
+    report = answered(result, 1 if precision == "bf16" else 0)
+    assert report["precision"] == precision
+    assert report["passed"] == (precision != "bf16")  # see docs/performance.md
+    assert (report["cosine_min"] >= report["limit"]) == report["passed"]
 
 
 def test_missing_weights_name_the_command_that_helps(portraits: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.runtime.engine import EngineError, EngineOptions
 from services.runtime.openvino_engine import OpenVinoEngine
-from services.runtime.openvino_mixed import EXACT_LAYERS, mixed_precision
+from services.runtime.openvino_mixed import mixed_precision
 from services.runtime.select import Gate, load_engine
 from tests.unit.tiny_onnx import cancelling_embedder, tiny_embedder, tiny_map
 
@@ -104,7 +104,7 @@ def test_the_gate_keeps_layers_in_fp32_that_cannot_bear_rounding(tmp_path: Path)
 def test_without_a_mixture_that_passes_fp32_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.runtime.openvino_mixed.EXACT_LAYERS", EXACT_LAYERS[:1])
+    monkeypatch.setattr("services.runtime.select.EXACT_LAYERS", (0,))
     path = cancelling_embedder(tmp_path / "cancelling.onnx")
     gate = Gate((0.0, 255.0), tmp_path / "plans")
     engine = load_engine(path, "openvino", _OPTIONS, precision="int8", gate=gate)
