@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.embedding.queued import QueuedEmbedder
-from services.errors import Errors, MienError
+from services.embedding.queued import QueuedEmbedder, submitted
 from services.inference_protocol import ServedArrays, ServedModel, ServedTensor
 from services.runtime import Engine, EngineError
-from services.runtime.batcher import Batcher, BatcherOptions, DeadlinePassedError, QueueFullError
-from services.runtime.triton_engine import EngineBusyError
-from services.telemetry import get_logger
+from services.runtime.batcher import Batcher, BatcherOptions
 
 CROPS_SUFFIX = "-crops"
 CROPS_INPUT, CROPS_OUTPUT = "crops", "embedding"
-_BUSY_SECONDS = 1.0  # a server whose own queue is full does not say for how long
-_log = get_logger(__name__)
 _Row = NDArray[np.float32]
 
 
@@ -58,7 +52,7 @@ def _network(one: QueuedEmbedder, options: BatcherOptions, max_rows: int) -> Ser
     names = [tensor.name for tensor in info.outputs]
 
     async def infer(arrays: ServedArrays) -> ServedArrays:
-        rows = await _submit(batcher, list(arrays[source]), card.reference)
+        rows = (await submitted(batcher, list(arrays[source]), card.reference)).rows
         return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(names)}
 
     return ServedModel(
@@ -80,7 +74,8 @@ def _crops(one: QueuedEmbedder, max_rows: int) -> ServedModel:
 
     async def infer(arrays: ServedArrays) -> ServedArrays:
         crops = [crop.tobytes() for crop in arrays[CROPS_INPUT]]
-        return {CROPS_OUTPUT: np.stack(await _submit(one.batcher, crops, card.reference))}
+        done = await submitted(one.batcher, crops, card.reference)
+        return {CROPS_OUTPUT: np.stack(done.rows)}
 
     return ServedModel(
         name=card.name + CROPS_SUFFIX,
@@ -91,26 +86,6 @@ def _crops(one: QueuedEmbedder, max_rows: int) -> ServedModel:
         max_batch=max_rows,
         infer=infer,
     )
-
-
-async def _submit(batcher: Batcher[Any, Any], rows: list[Any], reference: str) -> list[Any]:
-    """Waits for rows; a caller that goes cancels the wait, and so gives them up."""
-    try:
-        done = await batcher.submit(rows)
-    except QueueFullError as error:
-        raise MienError(
-            Errors.OVERLOADED, "The model's queue is full.", retry_after=error.retry_after
-        ) from error
-    except DeadlinePassedError as error:
-        raise MienError(Errors.DEADLINE_EXCEEDED, "The deadline passed in the queue.") from error
-    except EngineBusyError as error:
-        raise MienError(
-            Errors.OVERLOADED, "The model's server is busy.", retry_after=_BUSY_SECONDS
-        ) from error
-    except EngineError as error:
-        _log.error("inference failed", model=reference, cause=str(error))
-        raise MienError(Errors.INTERNAL, "The network could not be run.") from error
-    return list(done.rows)
 
 
 class _Rows:

@@ -6,17 +6,13 @@ import time
 
 from models.zoo import EmbedderCard
 from services.embedding.embedder import Embedder
-from services.embedding.queued import QueuedEmbedder
+from services.embedding.queued import QueuedEmbedder, submitted
 from services.errors import Errors, MienError
 from services.rpc.mien.v1 import embedding_pb2, model_pb2
-from services.runtime import EngineError
-from services.runtime.batcher import BatcherOptions, DeadlinePassedError, Priority, QueueFullError
-from services.runtime.triton_engine import EngineBusyError
+from services.runtime.batcher import BatcherOptions, Priority
 from services.settings import EmbeddingSettings
-from services.telemetry import get_logger
 from services.telemetry.metrics import QUEUE_WAIT
 
-_log = get_logger(__name__)
 _METRICS = {"cosine": model_pb2.METRIC_COSINE, "euclidean": model_pb2.METRIC_EUCLIDEAN}
 
 
@@ -130,25 +126,10 @@ async def _embed(
 ) -> embedding_pb2.EmbedResponse:
     card = chosen.embedder.card
     bulk = request.priority == embedding_pb2.PRIORITY_BULK
-    try:
-        done = await chosen.batcher.submit(
-            request.crops,
-            deadline=deadline,
-            priority=Priority.BULK if bulk else Priority.INTERACTIVE,
-        )
-    except QueueFullError as error:
-        raise MienError(
-            Errors.OVERLOADED, "The model's queue is full.", retry_after=error.retry_after
-        ) from error
-    except DeadlinePassedError as error:
-        raise MienError(Errors.DEADLINE_EXCEEDED, "The deadline passed in the queue.") from error
-    except EngineBusyError as error:
-        raise MienError(
-            Errors.OVERLOADED, "The model's server is full.", retry_after=1.0
-        ) from error
-    except EngineError as error:
-        _log.error("inference failed", model=card.reference, cause=str(error))
-        raise MienError(Errors.INTERNAL, "The network could not be run.") from error
+    priority = Priority.BULK if bulk else Priority.INTERACTIVE
+    done = await submitted(
+        chosen.batcher, request.crops, card.reference, deadline=deadline, priority=priority
+    )
     QUEUE_WAIT.labels(card.reference).observe(done.queue_seconds)
     return embedding_pb2.EmbedResponse(
         identity=identity(card),
