@@ -64,7 +64,7 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
     grace = settings.gateway.drain_seconds
     async with AsyncExitStack() as stack:
         embedding_address = settings.gateway.embedding_address
-        link: EmbeddingLink | None = RpcLink(embedding_address) if embedding_address else None
+        link: EmbeddingLink | None = None
         if service == "embedding" or (service == "all" and embedding_address is None):
             address = _embedding_listen_address(settings, service, stack)
             embedding = await asyncio.to_thread(_load_embedding, settings, zoo)
@@ -79,6 +79,8 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
             stack.push_async_callback(http.stop)
             yield Running(http.url, None, embedding_address)
             return
+        if link is None and embedding_address is not None:
+            link = RpcLink(embedding_address)
         if link is None:
             raise SettingsError(
                 "MIEN_GATEWAY__EMBEDDING_ADDRESS: the gateway alone must be told where the "
