@@ -27,9 +27,9 @@ from models.poseface.export import export_onnx, load_trained
 from models.poseface.network import serving_network
 from models.poseface.options import Profile, TrainOptions, profile_options
 from models.poseface.report import validation_figures
-from models.poseface.teacher import embed
 from models.poseface.train import Trainer
-from models.poseface.validate import Validation
+from models.training.teacher import embed
+from models.training.validation import Validation
 
 VARIANTS: dict[str, dict[str, float]] = {
     "arcface": {"margin_gain": 0.0, "pose_weight": 0.0, "orth_weight": 0.0},

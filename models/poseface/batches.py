@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.poseface.augment import Augmentation, augment
-from models.poseface.data import Faces, Ints
 from models.poseface.landmarks import normalise_landmarks
+from models.training.augment import Augmentation, augment
+from models.training.faces import Faces, Ints
 
 AHEAD = 3
 

@@ -20,12 +20,12 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
-from models.poseface.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
+from models.backbones.trunk import INPUT_SIDE
 from models.poseface.network import PoseFaceNet, ServingNetwork, build_network, serving_network
 from models.poseface.options import TrainOptions
 from models.poseface.prepare import prepare
 from models.poseface.report import validation_figures, validation_table
-from models.poseface.trunk import INPUT_SIDE
+from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
 
 OPSET = 18
 INPUT, OUTPUT = "data", "embedding"
@@ -64,7 +64,7 @@ def load_trained(run: Path, weights: Weights = "ema") -> PoseFaceNet:
         run: holds `checkpoint.pt` and `run.json`.
         weights: the averaged ones or those of the last step.
     """
-    options = read_options(run / RECORD)
+    options = read_options(run / RECORD, TrainOptions)
     network = build_network(options.backbone, options.pose_dim, options.identity_dim)
     state = load_checkpoint(run / CHECKPOINT)
     network.load_state_dict(state["average" if weights == "ema" else "network"])
@@ -200,7 +200,7 @@ def export(
     if start_share:
         if sface is None:
             raise typer.BadParameter("--start-share needs --sface")
-        options = read_options(run[0] / RECORD)
+        options = read_options(run[0] / RECORD, TrainOptions)
         start = build_network(options.backbone, options.pose_dim, options.identity_dim, sface)
         network = blend(network, start, start_share)
     made = export_onnx(serving_network(network), out, precision)
@@ -210,7 +210,13 @@ def export(
         f"largest difference {made.largest_difference:.2e}"
     )
     if data is not None:
-        _measure(network, read_options(run[0] / RECORD), data, cache or out.parent / "cache", sface)
+        _measure(
+            network,
+            read_options(run[0] / RECORD, TrainOptions),
+            data,
+            cache or out.parent / "cache",
+            sface,
+        )
 
 
 def _measure(

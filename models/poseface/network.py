@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.poseface.iresnet import IResNet
-from models.poseface.mobilefacenet import MobileFaceNet
-from models.poseface.sface import SFACE_DIM, SFaceBackbone, load_sface
-from models.poseface.trunk import Trunk
+from models.backbones.iresnet import IResNet
+from models.backbones.mobilefacenet import MobileFaceNet
+from models.backbones.sface import SFACE_DIM, SFaceBackbone, load_sface
+from models.backbones.trunk import Trunk
 
 Backbone = Literal["sface", "mobilefacenet", "iresnet18", "iresnet50"]
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from models.poseface.augment import Augmentation
 from models.poseface.losses import MAX_MARGIN, Fallback, Orthogonality, Ramp
 from models.poseface.network import Backbone
+from models.training.augment import Augmentation
+from models.training.people import PeopleOptions
 
 Profile = Literal["cpu", "gpu"]
 
 
-class TrainOptions(BaseModel):
+class TrainOptions(PeopleOptions):
     """What a run does; saved beside its checkpoints. Defaults are the CPU profile."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Backbone = Field("sface", description="layers of the network")
     identity_dim: int | None = Field(None, ge=8, description="d_id; the backbone's own by default")
@@ -55,16 +54,6 @@ class TrainOptions(BaseModel):
         0.6, ge=0, le=1, description="share of class centre, profile target"
     )
 
-    min_images: int = Field(3, ge=1, description="people with fewer stay out of the softmax")
-    single_faces: bool = Field(
-        False, description="each face without a label becomes a person of its own"
-    )
-    label_floor: float = Field(
-        0.15, ge=-1, le=1, description="teacher's cosine below: label unused"
-    )
-    merge_above: float = Field(
-        0.75, ge=0, le=1, description="teacher's cosine of two people: merged"
-    )
     repeat_profiles: int = Field(3, ge=1, description="times a face beyond 30 degrees is seen")
     nameless_share: float = Field(0.3, ge=0, le=1, description="faces without label, per epoch")
     limit: int = Field(0, ge=0, description="use only so many faces; 0 is all")
@@ -90,19 +79,12 @@ class TrainOptions(BaseModel):
     seed: int = Field(1, ge=0, description="of everything")
     save_minutes: float = Field(4.0, gt=0, description="between checkpoints")
     validate_steps: int = Field(500, ge=1, description="between validations")
-    holdout_cfp: float = Field(0.27, ge=0, lt=1, description="share of CFP people held out")
-    holdout_celeba: float = Field(0.1, ge=0, lt=1, description="share of CelebA people held out")
-    holdout_fiw: float = Field(0.06, ge=0, lt=1, description="share of FIW people held out")
 
     @model_validator(mode="after")
     def _margins(self) -> TrainOptions:
         if self.base_margin + self.margin_gain > MAX_MARGIN:
             raise ValueError(f"base_margin + margin_gain must not exceed {MAX_MARGIN} rad")
         return self
-
-    def holdout(self) -> dict[str, float]:
-        """Share of people held out per source of the training data."""
-        return {"cfp": self.holdout_cfp, "celeba": self.holdout_celeba, "fiw": self.holdout_fiw}
 
 
 GPU_CHANGES: dict[str, Any] = {

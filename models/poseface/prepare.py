@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.poseface.data import BORDER, CROP_SIDE, Faces, Ints, Split, load_faces, split_people
 from models.poseface.landmarks import (
     LandmarkAutoencoder,
     normalise_landmarks,
@@ -19,17 +18,11 @@ from models.poseface.landmarks import (
 )
 from models.poseface.losses import pose_ratio
 from models.poseface.options import TrainOptions
-from models.poseface.pose import mirror
-from models.poseface.teacher import (
-    class_centres,
-    doubtful_labels,
-    merged_people,
-    teacher_targets,
-)
-from models.poseface.validate import Validation
-
-CERTAIN_LABELS = "cfp"
-"""The source whose labels are never doubted: its profiles are far from their people's mean."""
+from models.training.faces import BORDER, CROP_SIDE, Faces, Ints, Split
+from models.training.people import load_people
+from models.training.pose import mirror
+from models.training.teacher import class_centres
+from models.training.validation import Validation
 
 REPEATED_BEYOND = 30.0
 """|yaw| in degrees from which `repeat_profiles` counts."""
@@ -69,26 +62,15 @@ class Material:
 
 def prepare(options: TrainOptions, data: Path, cache: Path, sface: Path | None) -> Material:
     """Load, clean, split, and pretrain the autoencoder; the slow parts are cached in `cache`."""
-    cache.mkdir(parents=True, exist_ok=True)
-    faces = load_faces(data, cache)
-    both = teacher_targets(faces, sface, cache) if sface is not None else None
-    clean = F.normalize(both.sum(dim=1)) if both is not None else None
-    doubtful = None
-    if clean is not None:
-        people = _named(faces) if options.single_faces else faces.people
-        faces = replace(faces, people=merged_people(clean, people, options.merge_above))
-        spared = faces.sources() == CERTAIN_LABELS
-        doubtful = doubtful_labels(clean, faces.people, options.label_floor, spared)
-    split = split_people(faces, options.holdout(), options.min_images, doubtful)
+    people = load_people(options, data, cache, sface)
+    faces, split, clean = people.faces, people.split, people.clean
     ratio = pose_ratio(torch.from_numpy(faces.euler), options.full_pose, options.ramp)
     autoencoder, error = _autoencoder(options, faces, split)
-    targets = centres = validation = None
-    if clean is not None and both is not None:
+    targets = centres = None
+    if clean is not None:
         weights = 1 - (1 - FRONTAL_CENTRE_WEIGHT) * ratio
         centres = class_centres(clean, split.labels, split.classes, weights)
         targets = _targets(options, clean, split, centres, ratio)
-        if len(split.validation):
-            validation = Validation(faces, split.validation, both[split.validation, 0])
     rows, nameless = _visits(options, faces, split)
     return Material(
         faces=faces,
@@ -99,28 +81,9 @@ def prepare(options: TrainOptions, data: Path, cache: Path, sface: Path | None) 
         keep_weights=1 - (1 - options.keep_profile) * ratio,
         centres=centres,
         autoencoder=autoencoder,
-        validation=validation,
-        facts={
-            "data_fingerprint": faces.fingerprint,
-            "training_faces": len(split.train),
-            "labelled_faces": int((split.labels >= 0).sum()),
-            "classes": split.classes,
-            "validation_faces": len(split.validation),
-            "doubtful_labels": int(doubtful.sum()) if doubtful is not None else 0,
-            "autoencoder_mse": error,
-        },
+        validation=people.validation,
+        facts={**people.facts(), "autoencoder_mse": error},
     )
-
-
-def _named(faces: Faces) -> list[str]:
-    """The labels, and a name that sorts after all others in its source for every face without.
-
-    Merging then unites the faces of one nameless person, or gives them a person's own name.
-    """
-    return [
-        person or f"{path.split('/', 1)[0]}/~{path}"
-        for person, path in zip(faces.people, faces.paths, strict=True)
-    ]
 
 
 def _targets(

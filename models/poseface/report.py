@@ -7,10 +7,11 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from models.poseface.data import Faces
 from models.poseface.network import PoseFaceNet
-from models.poseface.teacher import embed
-from models.poseface.validate import Validation, Verification, disentangling
+from models.poseface.validate import disentangling
+from models.training.faces import Faces
+from models.training.teacher import embed
+from models.training.validation import Validation, Verification
 
 FIGURES = [
     "fp_accuracy", "fp_tar_1e2", "fp_tar_1e3", "ff_accuracy", "ff_tar_1e3", "all_tar_1e3",

@@ -1,8 +1,7 @@
-"""Parameter groups, learning rates over a run, and averaged weights."""
+"""Parameter groups and learning rates over a run."""
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -77,27 +76,3 @@ def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
     """Scale every group's own base rate."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * factor
-
-
-class Average:
-    """Exponential moving average of a network's weights and statistics.
-
-    Args:
-        network: what to follow.
-        decay: share of the old value kept per step; smaller in the first steps.
-    """
-
-    def __init__(self, network: PoseFaceNet, decay: float):
-        self.network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, network: PoseFaceNet, step: int) -> None:
-        """Move towards the network's present weights."""
-        keep = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
-        theirs = network.state_dict()
-        for name, mine in self.network.state_dict().items():
-            if mine.dtype.is_floating_point:
-                mine.lerp_(theirs[name], 1 - keep)
-            else:
-                mine.copy_(theirs[name])

@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from models.poseface.augment import NONE, Augmentation, augment, change_look
-from models.poseface.pose import euler_angles
-from models.poseface.warp import TEMPLATE, fit_similarity, move_points, random_jitter, turn_face
+from models.training.augment import NONE, Augmentation, augment, change_look
+from models.training.pose import euler_angles
+from models.training.warp import TEMPLATE, fit_similarity, move_points, random_jitter, turn_face
 
 STILL = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 POINTS = TEMPLATE + 8

@@ -8,10 +8,10 @@ pytest.importorskip("torch", reason="PoseFace trains with torch: pip install mie
 
 import torch
 
-from models.poseface.augment import Augmentation
 from models.poseface.batches import Batches
-from models.poseface.data import DataError, Faces, load_faces, split_people
-from models.poseface.teacher import class_centres, doubtful_labels, merged_people
+from models.training.augment import Augmentation
+from models.training.faces import DataError, Faces, load_faces, split_people
+from models.training.teacher import class_centres, doubtful_labels, merged_people
 
 
 @pytest.fixture(scope="module")

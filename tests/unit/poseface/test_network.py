@@ -9,11 +9,11 @@ pytest.importorskip("onnx", reason="SFace's weights are read with onnx: mien[tra
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from models.poseface.iresnet import IResNet
-from models.poseface.mobilefacenet import MobileFaceNet
+from models.backbones.iresnet import IResNet
+from models.backbones.mobilefacenet import MobileFaceNet
+from models.backbones.sface import SFaceBackbone, load_sface
+from models.backbones.trunk import Trunk
 from models.poseface.network import PoseFaceNet, build_network, build_trunk, serving_network
-from models.poseface.sface import SFaceBackbone, load_sface
-from models.poseface.trunk import Trunk
 from models.zoo import Zoo
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.poseface.pose import CROP_SIDE, TEMPLATE_3D, angles_of, euler_angles, mirror
+from models.training.pose import CROP_SIDE, TEMPLATE_3D, angles_of, euler_angles, mirror
 
 
 def seen(pitch: float, yaw: float, roll: float) -> np.ndarray:

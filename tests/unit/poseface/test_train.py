@@ -11,10 +11,11 @@ pytest.importorskip("onnx", reason="PoseFace's export needs onnx: pip install mi
 import torch
 from typer.testing import CliRunner
 
-from models.poseface.checkpoint import load_checkpoint, read_options
 from models.poseface.command import app
 from models.poseface.options import TrainOptions, profile_options
-from models.poseface.train import Trainer, TrainingError
+from models.poseface.train import Trainer
+from models.training.checkpoint import load_checkpoint, read_options
+from models.training.loop import TrainingError
 
 TINY = {
     "backbone": "mobilefacenet",
@@ -84,11 +85,11 @@ def test_a_run_records_what_made_it(data_folder: Path, cache: Path, tmp_path: Pa
     trainer = Trainer(chosen, data_folder, tmp_path, cache, None)
     trainer.run()
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["seed"] == 9
+    assert record["options"]["seed"] == 9
     assert record["data_fingerprint"] == trainer.material.faces.fingerprint
     assert record["git_revision"]
     assert record["classes"] == trainer.material.split.classes
-    assert read_options(tmp_path / "run.json") == chosen
+    assert read_options(tmp_path / "run.json", TrainOptions) == chosen
     assert (tmp_path / "losses.png").stat().st_size > 0
 
 
@@ -109,7 +110,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
 def test_a_run_without_any_finite_loss_gives_up(
     data_folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.poseface.train.MAX_BAD_STEPS", 2)
+    monkeypatch.setattr("models.training.loop.MAX_BAD_STEPS", 2)
     trainer = Trainer(options(), data_folder, tmp_path, cache, None)
     batch = trainer.batches.make(0)
     broken = batch._replace(landmarks=batch.landmarks * float("nan"))

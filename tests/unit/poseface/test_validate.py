@@ -7,8 +7,8 @@ pytest.importorskip("torch", reason="PoseFace trains with torch: pip install mie
 
 import torch
 
-from models.poseface.data import load_faces
-from models.poseface.validate import Validation, probe_r2, verify
+from models.training.faces import load_faces
+from models.training.validation import Validation, probe_r2, verify
 
 
 def test_perfect_scores_are_perfect_and_useless_ones_are_chance() -> None:

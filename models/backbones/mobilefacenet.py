@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from models.poseface.trunk import Trunk
+from models.backbones.trunk import Trunk
 
 INPUT_MEAN = 127.5
 INPUT_RANGE = 127.5

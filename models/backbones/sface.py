@@ -17,7 +17,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from models.poseface.trunk import Trunk, affine_of
+from models.backbones.trunk import Trunk, affine_of
 
 INPUT_MEAN = 127.5
 INPUT_SCALE = 0.0078125

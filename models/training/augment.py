@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.poseface import warp
-from models.poseface.data import BORDER, CROP_SIDE
-from models.poseface.pose import euler_angles, mirror
+from models.training import warp
+from models.training.faces import BORDER, CROP_SIDE
+from models.training.pose import euler_angles, mirror
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.poseface.data import BORDER, CROP_SIDE, Faces, Ints
-from models.poseface.sface import SFaceBackbone, load_sface
-from models.poseface.trunk import Trunk, channels_last
+from models.backbones.sface import SFaceBackbone, load_sface
+from models.backbones.trunk import Trunk, channels_last
+from models.training.faces import BORDER, CROP_SIDE, Faces, Ints
 
 BATCH = 64
 CENTRAL = slice(BORDER, CROP_SIDE - BORDER)

@@ -7,14 +7,15 @@ import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-
-from models.poseface.options import TrainOptions
+from pydantic import BaseModel
 
 CHECKPOINT = "checkpoint.pt"
 RECORD = "run.json"
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -50,16 +51,15 @@ def git_revision() -> str:
 
     try:
         revision = ask("rev-parse", "HEAD")
-        return f"{revision}+changed" if ask("status", "--porcelain", "--", ".") else revision
+        return f"{revision}+changed" if ask("status", "--porcelain", "--", "..") else revision
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
-def write_record(folder: Path, options: TrainOptions, facts: dict[str, Any]) -> None:
-    """`run.json`: options, seed, revision, data fingerprint and whatever else `facts` holds."""
+def write_record(folder: Path, options: BaseModel, facts: dict[str, Any]) -> None:
+    """`run.json`: options and seed, revision, data fingerprint and whatever else `facts` holds."""
     record = {
         "options": options.model_dump(),
-        "seed": options.seed,
         "git_revision": git_revision(),
         "torch": torch.__version__,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -68,6 +68,6 @@ def write_record(folder: Path, options: TrainOptions, facts: dict[str, Any]) -> 
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def read_options(path: Path) -> TrainOptions:
-    """The options of a `run.json`."""
-    return TrainOptions.model_validate(json.loads(path.read_text())["options"])
+def read_options(path: Path, kind: type[Options]) -> Options:
+    """The options of a `run.json`, which are of this `kind`."""
+    return kind.model_validate(json.loads(path.read_text())["options"])

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.poseface.pose import euler_angles
+from models.training.pose import euler_angles
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

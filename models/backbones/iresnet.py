@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.poseface.trunk import Trunk
+from models.backbones.trunk import Trunk
 
 INPUT_MEAN = 127.5
 INPUT_RANGE = 127.5

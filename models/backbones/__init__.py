@@ -1,0 +1,1 @@
+"""Face networks without a method: layers that the methods start from or train."""

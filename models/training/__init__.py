@@ -1,0 +1,1 @@
+"""What the trainings of all methods share: faces, augmentation, checkpoints, curves, the loop."""
