@@ -17,7 +17,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from models.backbones.trunk import Trunk, affine_of
+from models.backbones.trunk import Trunk, affine_of, channels_last
 
 INPUT_MEAN = 127.5
 INPUT_SCALE = 0.0078125
@@ -154,6 +154,51 @@ def load_sface(backbone: SFaceBackbone, path: Path) -> None:
     _copy(backbone.dense.weight, arrays[dense[0].input[1]])
     _copy(backbone.dense.bias, arrays[dense[0].input[2]])
     _copy_norm(backbone.dense_norm, [arrays[name] for name in norms[-1].input[1:]])
+
+
+def load_folded(backbone: SFaceBackbone, path: Path) -> None:
+    """Fill a folded backbone from a file whose norms are folded too, as PoseFace is exported.
+
+    Raises:
+        ValueError: the file holds other layers than SFace's.
+    """
+    graph = onnx.load(str(path)).graph
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in arrays:  # weights stored in half precision
+            arrays[node.output[0]] = arrays[node.input[0]]
+    convs = [node for node in graph.node if node.op_type == "Conv"]
+    acts = [node for node in graph.node if node.op_type == "PRelu"]
+    dense = [node for node in graph.node if node.op_type == "Gemm"]
+    units = list(backbone.conv_units())
+    if not (len(convs) == len(acts) == len(units)) or len(dense) != 1:
+        raise ValueError(f"{path.name} does not have SFace's layers")
+    for unit, conv, act in zip(units, convs, acts, strict=True):
+        if unit.conv.bias is None:
+            raise TypeError("a folded file fills a folded backbone")
+        _copy(unit.conv.weight, arrays[conv.input[1]])
+        _copy(unit.conv.bias, arrays[conv.input[2]])
+        _copy(unit.act.weight, arrays[act.input[1]].reshape(-1))
+    _copy(backbone.dense.weight, arrays[dense[0].input[1]])
+    _copy(backbone.dense.bias, arrays[dense[0].input[2]])
+
+
+def load_trunk(path: Path) -> SFaceBackbone:
+    """SFace or PoseFace from its ONNX file, in evaluation mode, norms folded.
+
+    Raises:
+        ValueError: the file holds other layers than SFace's.
+    """
+    backbone = SFaceBackbone()
+    backbone.eval()
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    if any(node.op_type == "BatchNormalization" for node in nodes):
+        load_sface(backbone, path)
+        backbone.fold()
+    else:
+        backbone.fold()
+        load_folded(backbone, path)
+    return channels_last(backbone)
 
 
 @torch.no_grad()

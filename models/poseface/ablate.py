@@ -21,8 +21,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.evaluation.bootstrap import Interval, bootstrap_by_person
-from models.evaluation.rates import ThresholdSweep
+from models.evaluation.bootstrap import Interval
+from models.evaluation.intervals import tar_interval
 from models.poseface.export import export_onnx, load_trained
 from models.poseface.network import serving_network
 from models.poseface.options import Profile, TrainOptions, profile_options
@@ -85,27 +85,15 @@ def tar_intervals(
         chosen = np.random.default_rng(0).permutation(impostors)[:MAX_IMPOSTORS]
         pairs = np.concatenate([pairs[same], chosen])
         first, second = np.divmod(pairs, len(people))
-        found[name] = _tar_interval(
-            scores[pairs], validation.same[pairs], people[first], people[second]
+        found[name] = tar_interval(
+            scores[pairs],
+            validation.same[pairs],
+            people[first],
+            people[second],
+            TARGET_FMR,
+            RESAMPLES,
         )
     return found
-
-
-def _tar_interval(
-    scores: npt.NDArray[np.float32],
-    same: npt.NDArray[np.bool_],
-    first: npt.NDArray[np.str_],
-    second: npt.NDArray[np.str_],
-) -> Interval:
-    sweep = ThresholdSweep(scores, same)
-
-    def tar(weights: npt.NDArray[np.float64]) -> float:
-        curve = sweep.curve(weights)
-        if not curve.genuine_total or not curve.impostor_total:
-            return float("nan")
-        return float(curve.genuine_matches[curve.index_at_fmr(TARGET_FMR)] / curve.genuine_total)
-
-    return bootstrap_by_person(tar, first, second, resamples=RESAMPLES)[0]
 
 
 def run_variant(

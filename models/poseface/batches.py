@@ -6,9 +6,7 @@ Threads do the work (OpenCV releases the interpreter's lock), a few batches ahea
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +14,9 @@ import torch
 from torch import Tensor
 
 from models.poseface.landmarks import normalise_landmarks
+from models.training.ahead import prepared
 from models.training.augment import Augmentation, augment
 from models.training.faces import Faces, Ints
-
-AHEAD = 3
 
 
 class Batch(NamedTuple):
@@ -104,16 +101,4 @@ class Batches:
 
     def iterate(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of the steps `first` up to, not including, `last`."""
-        with ThreadPoolExecutor(self.workers, "poseface-batch") as pool:
-            waiting: deque[Future[Batch]] = deque()
-            upcoming = iter(range(first, last))
-            try:
-                for step in upcoming:
-                    waiting.append(pool.submit(self.make, step))
-                    if len(waiting) >= AHEAD + self.workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return prepared(self.make, first, last, self.workers)

@@ -6,18 +6,12 @@ The graph takes `data` (B,3,112,112), RGB, 0-255, float32, any batch, and gives 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import onnx
-import onnxruntime
 import torch
 import typer
-from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from models.backbones.trunk import INPUT_SIDE
@@ -26,35 +20,14 @@ from models.poseface.options import TrainOptions
 from models.poseface.prepare import prepare
 from models.poseface.report import validation_figures, validation_table
 from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
+from models.training.onnx_export import Exported, Precision, sample_pictures, write_onnx
 
-OPSET = 18
 INPUT, OUTPUT = "data", "embedding"
-HALF_FROM = 1024
-"""Tensors with fewer numbers stay fp32: they weigh nothing and are the most sensitive."""
+SAMPLES = 4
 
 Weights = Literal["ema", "last"]
-Precision = Literal["fp32", "fp16"]
 
 app = typer.Typer(help="PoseFace: export a trained network.", add_completion=False)
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A written file.
-
-    Attributes:
-        path: the file.
-        size: bytes.
-        sha256: of the file.
-        least_cosine: smallest cosine to torch over random pictures.
-        largest_difference: largest absolute difference of the raw output.
-    """
-
-    path: Path
-    size: int
-    sha256: str
-    least_cosine: float
-    largest_difference: float
 
 
 def load_trained(run: Path, weights: Weights = "ema") -> PoseFaceNet:
@@ -110,66 +83,9 @@ def blend(trained: PoseFaceNet, start: PoseFaceNet, share: float) -> PoseFaceNet
 
 def export_onnx(served: ServingNetwork, path: Path, precision: Precision = "fp32") -> Exported:
     """Write a serving network and compare the file with torch on random pictures."""
-    served = served.eval()
-    sample = torch.zeros(2, 3, INPUT_SIDE, INPUT_SIDE)
-    batch = torch.export.Dim("batch", min=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    program = torch.onnx.export(
-        served,
-        (sample,),
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes={"data": {0: batch}},
-        opset_version=OPSET,
-        verbose=False,
+    return write_onnx(
+        served, path, {INPUT: sample_pictures(SAMPLES, INPUT_SIDE)}, [OUTPUT], precision
     )
-    if program is None:
-        raise RuntimeError("torch gave no ONNX program")
-    model = program.model_proto
-    if precision == "fp16":
-        halve_weights(model)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-    cosine, difference = compare(served, path)
-    data = path.read_bytes()
-    return Exported(path, len(data), hashlib.sha256(data).hexdigest(), cosine, difference)
-
-
-def halve_weights(model: onnx.ModelProto) -> None:
-    """Store large weights as fp16 with a cast to fp32 in front of their users.
-
-    Half the size; engines fold the casts when they load the file and compute as before.
-    """
-    graph = model.graph
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if values.size < HALF_FROM:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
-        casts.append(helper.make_node("Cast", [f"{name}_fp16"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def compare(served: ServingNetwork, path: Path, faces: int = 4) -> tuple[float, float]:
-    """Least cosine and largest difference between torch and the file, on random pictures."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(faces, 3, 14, 14, generator=generator) * 255
-    pictures = torch.nn.functional.interpolate(coarse, INPUT_SIDE, mode="bilinear")
-    quiet = onnxruntime.SessionOptions()
-    quiet.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), quiet, providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        ours = served(pictures).numpy()
-    theirs = np.asarray(session.run([OUTPUT], {INPUT: pictures.numpy()})[0])
-    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    return float(((ours * theirs).sum(axis=1) / norms).min()), float(np.abs(ours - theirs).max())
 
 
 @app.command()
@@ -204,11 +120,7 @@ def export(
         start = build_network(options.backbone, options.pose_dim, options.identity_dim, sface)
         network = blend(network, start, start_share)
     made = export_onnx(serving_network(network), out, precision)
-    typer.echo(
-        f"{made.path}: {made.size / 1e6:.1f} MB, sha256 {made.sha256}\n"
-        f"against torch: least cosine {made.least_cosine:.7f}, "
-        f"largest difference {made.largest_difference:.2e}"
-    )
+    typer.echo(str(made))
     if data is not None:
         _measure(
             network,

@@ -1,7 +1,7 @@
 """What the teacher says of the clean training faces, and what follows from it.
 
-The teacher (SFace) sees every clean crop and its mirror once; the mean direction of the two is the
-face's target. From the targets come class centres, and suspicion of wrong labels.
+The teacher (SFace, or PoseFace) sees every clean crop and its mirror once; the mean direction of
+the two is the face's target. From the targets come class centres, and suspicion of wrong labels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.backbones.sface import SFaceBackbone, load_sface
-from models.backbones.trunk import Trunk, channels_last
+from models.backbones.sface import load_trunk
 from models.training.faces import BORDER, CROP_SIDE, Faces, Ints
 
 BATCH = 64
@@ -36,15 +35,6 @@ def embed(trunk: torch.nn.Module, crops: npt.NDArray[np.uint8], *, amp: bool = F
     return torch.cat(parts)
 
 
-def load_teacher(path: Path) -> Trunk:
-    """SFace in evaluation mode, batch norms folded."""
-    trunk = SFaceBackbone()
-    load_sface(trunk, path)
-    trunk.eval()
-    trunk.fold()
-    return channels_last(trunk)
-
-
 def teacher_targets(faces: Faces, path: Path, cache: Path) -> Tensor:
     """(N,2,128) unit features of every clean crop and of its mirror, computed once and cached.
 
@@ -54,7 +44,7 @@ def teacher_targets(faces: Faces, path: Path, cache: Path) -> Tensor:
     store = cache / f"teacher-{weights[:12]}-{faces.fingerprint[:16]}.npy"
     if store.is_file():
         return torch.from_numpy(np.load(store))
-    trunk = load_teacher(path)
+    trunk = load_trunk(path)
     parts = []
     for start in range(0, len(faces), 1024):
         block = np.asarray(faces.crops[start : start + 1024])

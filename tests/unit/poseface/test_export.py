@@ -10,8 +10,9 @@ pytest.importorskip("onnxscript", reason="torch's exporter needs onnxscript: mie
 import onnxruntime
 import torch
 
-from models.poseface.export import Precision, blend, export_onnx, mean_network
+from models.poseface.export import blend, export_onnx, mean_network
 from models.poseface.network import build_network, serving_network
+from models.training.onnx_export import Precision
 
 LIMIT = 60_000_000
 

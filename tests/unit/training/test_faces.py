@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="PoseFace trains with torch: pip install mien[train]")
+pytest.importorskip("torch", reason="training needs torch: pip install mien[train]")
 
 import torch
 
