@@ -13,23 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from models.evaluation.bootstrap import Interval
-from models.evaluation.intervals import tar_interval
 from models.poseface.export import export_onnx, load_trained
 from models.poseface.network import serving_network
 from models.poseface.options import Profile, TrainOptions, profile_options
 from models.poseface.report import validation_figures
 from models.poseface.train import Trainer
 from models.training.teacher import embed
-from models.training.validation import Validation
+from models.training.validation import BINS, TARGET_FMR, shown, tar_intervals
 
 VARIANTS: dict[str, dict[str, float]] = {
     "arcface": {"margin_gain": 0.0, "pose_weight": 0.0, "orth_weight": 0.0},
@@ -38,12 +34,6 @@ VARIANTS: dict[str, dict[str, float]] = {
     "poseface": {},
 }
 """What each variant changes in the options of the full method."""
-
-BINS = ("cfp frontal-profile", "cfp frontal-frontal", "yaw 0-15", "yaw 45-90")
-TARGET_FMR = 1e-2
-RESAMPLES = 300
-MAX_IMPOSTORS = 60_000
-"""Impostor pairs per bin in the intervals; enough for a false-match rate of 1e-2."""
 
 app = typer.Typer(help="PoseFace: ablation of its parts.", add_completion=False)
 
@@ -61,39 +51,6 @@ class Outcome:
     name: str
     tar: dict[str, Interval]
     figures: dict[str, float]
-
-
-def tar_intervals(
-    validation: Validation, people: npt.NDArray[np.str_], identity: Tensor
-) -> dict[str, Interval]:
-    """TAR at a false-match rate of 1e-2 per bin for (V,d) features, with intervals over people.
-
-    Args:
-        validation: the held-out pairs.
-        people: (V,) who each held-out face shows.
-        identity: (V,d).
-    """
-    unit = F.normalize(identity.float())
-    scores = (unit @ unit.T).numpy().ravel()
-    found = {}
-    for name in BINS:
-        pairs = validation.bins.get(name, np.empty(0, dtype=np.intp))
-        same = validation.same[pairs]
-        if not same.any() or same.all():
-            continue
-        impostors = pairs[~same]
-        chosen = np.random.default_rng(0).permutation(impostors)[:MAX_IMPOSTORS]
-        pairs = np.concatenate([pairs[same], chosen])
-        first, second = np.divmod(pairs, len(people))
-        found[name] = tar_interval(
-            scores[pairs],
-            validation.same[pairs],
-            people[first],
-            people[second],
-            TARGET_FMR,
-            RESAMPLES,
-        )
-    return found
 
 
 def run_variant(
@@ -134,14 +91,7 @@ def outcome_table(outcomes: list[Outcome]) -> Table:
     for name in ("|yaw| R2 identity", "yaw R2 pose", "orthogonality"):
         table.add_column(name, justify="right")
     for outcome in outcomes:
-        cells = []
-        for name in BINS:
-            span = outcome.tar.get(name)
-            cells.append(
-                f"{span.estimate:.3f} [{span.low:.3f}, {span.high:.3f}]".replace("[", "\\[")
-                if span
-                else "-"
-            )
+        cells = [shown(outcome.tar.get(name)) for name in BINS]
         diagnostics = [
             f"{outcome.figures[key]:.3g}" if key in outcome.figures else "-"
             for key in ("turn_r2_identity", "yaw_r2_pose", "orthogonality")

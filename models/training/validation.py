@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from models.evaluation.bootstrap import Interval
+from models.evaluation.intervals import tar_interval
 from models.evaluation.rates import tar_at_fmr
 from models.training.faces import Faces, Ints
 
@@ -26,6 +28,12 @@ SAME_PERSON_AFTER_ALL = 0.75
 """Impostor pairs whose people the teacher holds for one (mean cosine) are left out."""
 
 RIDGE = 1e-3
+
+BINS = ("cfp frontal-profile", "cfp frontal-frontal", "yaw 0-15", "yaw 45-90")
+TARGET_FMR = 1e-2
+RESAMPLES = 300
+MAX_IMPOSTORS = 60_000
+"""Impostor pairs per bin in the intervals; enough for a false-match rate of 1e-2."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,46 @@ class Validation:
         unit = F.normalize(identity.float())
         scores = (unit @ unit.T).numpy().ravel()
         return {name: verify(scores[pairs], self.same[pairs]) for name, pairs in self.bins.items()}
+
+
+def tar_intervals(
+    validation: Validation, people: npt.NDArray[np.str_], identity: Tensor
+) -> dict[str, Interval]:
+    """TAR at a false-match rate of 1e-2 per bin for (V,d) features, with intervals over people.
+
+    Args:
+        validation: the held-out pairs.
+        people: (V,) who each held-out face shows.
+        identity: (V,d).
+    """
+    unit = F.normalize(identity.float())
+    scores = (unit @ unit.T).numpy().ravel()
+    found = {}
+    for name in BINS:
+        pairs = validation.bins.get(name, np.empty(0, dtype=np.intp))
+        same = validation.same[pairs]
+        if not same.any() or same.all():
+            continue
+        impostors = pairs[~same]
+        chosen = np.random.default_rng(0).permutation(impostors)[:MAX_IMPOSTORS]
+        pairs = np.concatenate([pairs[same], chosen])
+        first, second = np.divmod(pairs, len(people))
+        found[name] = tar_interval(
+            scores[pairs],
+            validation.same[pairs],
+            people[first],
+            people[second],
+            TARGET_FMR,
+            RESAMPLES,
+        )
+    return found
+
+
+def shown(span: Interval | None) -> str:
+    """An interval as a table's cell."""
+    if span is None:
+        return "-"
+    return f"{span.estimate:.3f} \\[{span.low:.3f}, {span.high:.3f}]"
 
 
 def probe_r2(features: Tensor, target: npt.NDArray[np.float32], folds: int = 2) -> float:

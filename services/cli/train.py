@@ -27,7 +27,8 @@ def training_app() -> typer.Typer:
     if sys.argv[1:2] != ["train"]:
         return app
     try:
-        from models.drgan import command as drgan  # noqa: PLC0415 - see above
+        from models.drgan import ablate as drgan_ablate  # noqa: PLC0415 - see above
+        from models.drgan import command as drgan  # noqa: PLC0415
         from models.drgan import export as drgan_export  # noqa: PLC0415
         from models.poseface import ablate, command, export  # noqa: PLC0415
     except ImportError as error:
@@ -35,6 +36,7 @@ def training_app() -> typer.Typer:
             f"{error.name} is not installed. Training needs: pip install 'mien[train]'"
         ) from error
     app.command("drgan")(drgan.train)
+    app.command("drgan-ablate")(drgan_ablate.ablate)
     app.command("drgan-export")(drgan_export.export)
     app.command("poseface")(command.train)
     app.command("poseface-ablate")(ablate.ablate)

@@ -8,10 +8,10 @@ pytest.importorskip("onnx", reason="PoseFace's export needs onnx: pip install mi
 
 import torch
 
-from models.poseface.ablate import BINS, VARIANTS, Outcome, outcome_table, tar_intervals
+from models.poseface.ablate import VARIANTS, Outcome, outcome_table
 from models.poseface.options import profile_options
 from models.training.faces import load_faces
-from models.training.validation import Validation
+from models.training.validation import BINS, Validation, tar_intervals
 
 
 def test_the_variants_differ_in_margin_and_pose_alone() -> None:
