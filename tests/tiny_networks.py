@@ -116,16 +116,10 @@ def expected_pictures(
     return pictures.transpose(0, 2, 3, 1)
 
 
-def write_decoder(path: Path, dimension: int = 8, side: int = SIDE) -> Path:
-    """Writes a decoder of vectors that draws 3 x 16 x 16.
-
-    Args:
-        path: the ONNX file.
-        dimension: length of the vectors.
-        side: what it says to draw instead of 16; its matrix then has another size too.
-    """
-    matrix = decoder_matrix(dimension)[:, : 3 * side * side]
-    shape = numpy_helper.from_array(np.array([-1, 3, side, side], np.int64), "shape")
+def write_decoder(path: Path, dimension: int = 8) -> Path:
+    """Writes a decoder of vectors that draws N x 3 x 16 x 16, -1 to 1."""
+    matrix = decoder_matrix(dimension)
+    shape = numpy_helper.from_array(np.array([-1, 3, SIDE, SIDE], np.int64), "shape")
     widths = {"embedding": dimension, "pose": len(YAW_BINS), "noise": NOISE}
     graph = helper.make_graph(
         [
@@ -139,7 +133,7 @@ def write_decoder(path: Path, dimension: int = 8, side: int = SIDE) -> Path:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
             for name, width in widths.items()
         ],
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, side, side])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
         [numpy_helper.from_array(matrix, "matrix"), shape],
     )
     return _save(graph, path)
