@@ -142,6 +142,14 @@ class Errors(Enum):
         "Choose one of the rates in the model's card, send a threshold, or fit one with "
         "`mien models calibrate`.",
     )
+    FRONTALIZE_UNAVAILABLE = ErrorKind(
+        "frontalize_unavailable",
+        "No synthetic faces are drawn here",
+        422,
+        _S.FAILED_PRECONDITION,
+        "Choose a model whose `can_frontalize` is true; the embedding service must run with "
+        "`MIEN_EMBEDDING__FRONTALIZE=true`.",
+    )
     NOT_FOUND = ErrorKind(
         "not_found",
         "There is nothing at this address",

@@ -18,7 +18,14 @@ from typing import Literal
 import uvloop
 
 from models.zoo import Zoo
-from services.embedding import Embedder, EmbeddingServer, InProcessLink, load_configured
+from services.embedding import (
+    Embedder,
+    EmbeddingServer,
+    Frontalizer,
+    InProcessLink,
+    load_configured,
+    load_frontalizer,
+)
 from services.gateway.embedding_client import EmbeddingLink, RpcLink
 from services.gateway.server import GatewayServer
 from services.http_server import HttpServer
@@ -68,7 +75,8 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
         if service == "embedding" or (service == "all" and embedding_address is None):
             address = _embedding_listen_address(settings, service, stack)
             embedding = await asyncio.to_thread(_load_embedding, settings, zoo)
-            server = EmbeddingServer(embedding, address, settings.embedding)
+            drawing = await asyncio.to_thread(_load_frontalizers, settings, zoo, embedding)
+            server = EmbeddingServer(embedding, address, settings.embedding, drawing)
             await server.start()
             stack.push_async_callback(server.stop, grace)
             embedding_address = server.address
@@ -115,6 +123,18 @@ async def _serve(settings: Settings, service: Service) -> None:
 def _load_embedding(settings: Settings, zoo: Zoo) -> list[Embedder]:
     models = settings.embedding.models
     return [load_configured(zoo, reference, settings.engine) for reference in models]
+
+
+def _load_frontalizers(
+    settings: Settings, zoo: Zoo, embedders: list[Embedder]
+) -> list[Frontalizer]:
+    """The decoders of the models that have one, where the settings want faces to be drawn."""
+    if not settings.embedding.frontalize:
+        return []
+    cards = [one.card for one in embedders if one.card.decoder is not None]
+    if not cards:
+        _log.warning("no model that is served can draw faces", setting="MIEN_EMBEDDING__FRONTALIZE")
+    return [load_frontalizer(zoo, card, settings.engine) for card in cards]
 
 
 def _embedding_http(settings: Settings, server: EmbeddingServer) -> HttpServer:

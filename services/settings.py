@@ -112,6 +112,9 @@ class EmbeddingSettings(_Group):
         0.0, ge=0, description="how long a batch may wait to fill while the engine is busy"
     )
     queue_rows: int = Field(512, ge=1, description="most crops that wait; more are refused")
+    frontalize: bool = Field(
+        False, description="draw synthetic faces for human review, where a model can"
+    )
 
 
 class EngineSettings(_Group):

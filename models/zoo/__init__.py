@@ -3,6 +3,7 @@
 from models.zoo.card import (
     Card,
     CropInput,
+    Decoder,
     DetectorCard,
     EmbedderCard,
     EmbeddingOutput,
@@ -16,6 +17,7 @@ from models.zoo.zoo import UnknownModelError, WeightsMissingError, Zoo, ZooError
 __all__ = [
     "Card",
     "CropInput",
+    "Decoder",
     "DetectorCard",
     "EmbedderCard",
     "EmbeddingOutput",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,6 +102,60 @@ class EmbeddingOutput(_Strict):
         default=False,
         description="add the vector of the mirrored crop: a little better, twice the work",
     )
+    weight: str | None = Field(
+        default=None,
+        description="output tensor with each crop's learned fusion weight, N x 1, 0 to 1",
+    )
+
+    @model_validator(mode="after")
+    def _outputs_differ(self) -> EmbeddingOutput:
+        if self.weight is not None and self.weight == self.name:
+            raise ValueError("weight: it must be another output than the vector's")
+        return self
+
+
+class DecoderWeights(_Strict):
+    """The decoder's file; it lies beside the card."""
+
+    file: str = Field(default="decoder.onnx", pattern=r"^\w[\w.-]*$")
+    sha256: Sha256
+    size_bytes: int = Field(gt=0)
+
+
+class DecoderTensors(_Strict):
+    """What a decoder calls its inputs and its output."""
+
+    embedding: str = "embedding"
+    pose: str = "pose"
+    noise: str = "noise"
+    image: str = "image"
+
+
+class Decoder(_Strict):
+    """The network that draws a face from an embedder's vector, in a pose that is asked for.
+
+    It takes the vector as the embedder's network gives it (N x dimension, not normalised), the pose
+    as one-hot over ``yaw_bins`` (N x bins) and noise (N x ``noise``, -1 to 1), and gives RGB
+    pictures of the embedder's crop size (N x 3 x height x width, -1 to 1).
+    """
+
+    weights: DecoderWeights
+    tensors: DecoderTensors = DecoderTensors()
+    yaw_bins: tuple[float, ...] = Field(
+        min_length=1, description="degrees at the middle of each bin, ascending, 0 among them"
+    )
+    noise: int = Field(ge=1, le=4096, description="width of the noise input")
+
+    @model_validator(mode="after")
+    def _bins_ascend(self) -> Decoder:
+        bins = self.yaw_bins
+        if any(low >= high for low, high in pairwise(bins)):
+            raise ValueError("yaw_bins: they must ascend")
+        if 0.0 not in bins:
+            raise ValueError("yaw_bins: 0, the frontal view, must be among them")
+        if min(bins) < -180 or max(bins) > 180:
+            raise ValueError("yaw_bins: they are degrees, -180 to 180")
+        return self
 
 
 class ModelThreshold(_Strict):
@@ -153,18 +208,31 @@ class EmbedderCard(_CardBase):
     kind: Literal["embedder"] = "embedder"
     input: CropInput = CropInput()
     output: EmbeddingOutput
+    decoder: Decoder | None = None
     thresholds: tuple[ModelThreshold, ...] = ()
+
+    @model_validator(mode="after")
+    def _files_differ(self) -> EmbedderCard:
+        if self.decoder is not None and self.decoder.weights.file == self.weights.file:
+            raise ValueError("decoder.weights.file: it must be another file than the embedder's")
+        return self
 
     @property
     def preprocessing_sha256(self) -> str:
-        """Hash of all that is done to a picture's face before and after the network."""
+        """Hash of all that is done to a picture's face before and after the network.
+
+        The decoder is no part of it: what it draws is never compared.
+        """
         described: dict[str, Any] = {
             "input": self.input.model_dump(mode="json"),
             "output": self.output.name,
             "normalise": self.output.normalise,
         }
-        if self.output.flip_sum:  # cards from before this option keep their hash
+        # Cards from before these options keep their hash.
+        if self.output.flip_sum:
             described["flip_sum"] = True
+        if self.output.weight is not None:
+            described["weight"] = self.output.weight
         canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

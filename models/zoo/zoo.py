@@ -99,8 +99,7 @@ class Zoo:
         """
         for path in self._places(card):
             if path.exists():
-                status = path.stat()
-                if _known_sha256(path, status.st_size, status.st_mtime_ns) != card.weights.sha256:
+                if not _is_whole(path, card.weights.sha256):
                     raise ZooError(
                         f"{path} is not the file that the card of {card.reference} names "
                         f"(SHA-256 differs). Run: mien models pull {card.reference}"
@@ -110,6 +109,26 @@ class Zoo:
             f"The weights of {card.reference} are not on this machine. "
             f"Run: mien models pull {card.reference}"
         )
+
+    def decoder(self, card: EmbedderCard) -> Path:
+        """Path of a model's decoder, which lies beside its card.
+
+        Raises:
+            WeightsMissingError: it is not there.
+            ZooError: the card names no decoder, or the file is not the one that the card names.
+        """
+        if card.decoder is None:
+            raise ZooError(f"{card.reference} has no decoder.")
+        weights = card.decoder.weights
+        for path in self._beside(card, weights.file):
+            if path.exists():
+                if not _is_whole(path, weights.sha256):
+                    raise ZooError(
+                        f"{path} is not the decoder that the card of {card.reference} names "
+                        "(SHA-256 differs)."
+                    )
+                return path
+        raise WeightsMissingError(f"The decoder of {card.reference}, {weights.file}, is not here.")
 
     def pull(self, card: AnyCard, progress: Progress | None = None) -> Path:
         """Downloads a model's weights if they are missing or damaged, trying each source in turn.
@@ -153,14 +172,17 @@ class Zoo:
 
         Args:
             weights: its ONNX file; it is copied.
-            card: its card. ``weights`` may be left out of it; ``version`` is "1" by default.
+            card: its card. ``weights`` may be left out of it; ``version`` is "1" by default. The
+                file of a decoder that it names lies beside it, and is copied too.
             probe: runs the model once and raises ZooError when it does not do what its card says.
 
         Raises:
             ZooError: unreadable file, invalid card, a name and version that are taken by other
-                weights, or a model that does not fit its card.
+                weights, a decoder that is not the one that the card names, or a model that does not
+                fit its card.
         """
         filled = self._complete(weights, card)
+        decoder = _decoder_beside(card, filled)
         probe(filled, weights)
         existing = {known.reference: known for known in self.cards()}
         previous = existing.get(filled.reference)
@@ -177,9 +199,9 @@ class Zoo:
             raise ZooError(f"{filled.reference} is released with Mien and cannot be replaced.")
         folder = self._added / filled.name / filled.version
         folder.mkdir(parents=True, exist_ok=True)
-        target = folder / filled.weights.file
-        if not (target.exists() and target.samefile(weights)):  # only its card is new
-            shutil.copyfile(weights, target)
+        _copy(weights, folder / filled.weights.file)
+        if decoder is not None:
+            _copy(decoder, folder / decoder.name)
         write_card(folder / "card.json", filled)
         return filled
 
@@ -219,11 +241,40 @@ class Zoo:
         return self._cache / card.weights.sha256[:16] / card.weights.file
 
     def _places(self, card: AnyCard) -> list[Path]:
-        beside = [
-            root / card.name / card.version / card.weights.file
-            for root in (packaged_zoo(), self._added)
-        ]
-        return [*beside, self._cached(card)]
+        return [*self._beside(card, card.weights.file), self._cached(card)]
+
+    def _beside(self, card: AnyCard, file: str) -> list[Path]:
+        """Where a file beside the card may be."""
+        return [root / card.name / card.version / file for root in (packaged_zoo(), self._added)]
+
+
+def _decoder_beside(card: Path, filled: EmbedderCard) -> Path | None:
+    """The decoder that an owner's card names, if it names one.
+
+    Raises:
+        ZooError: it is not there, or is another file.
+    """
+    if filled.decoder is None:
+        return None
+    named = filled.decoder.weights
+    path = card.parent / named.file
+    try:
+        same = file_sha256(path) == named.sha256
+    except OSError as error:
+        raise ZooError(f"The decoder cannot be read: {path}") from error
+    if not same:
+        raise ZooError(f"decoder.weights.sha256: {path} has another.")
+    return path
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not (target.exists() and target.samefile(source)):  # only its card is new
+        shutil.copyfile(source, target)
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    status = path.stat()
+    return _known_sha256(path, status.st_size, status.st_mtime_ns) == sha256
 
 
 @functools.lru_cache(maxsize=64)

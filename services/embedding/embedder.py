@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,23 @@ Crops = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
 _MIN_NORM = 1e-12
+_MIN_WEIGHT = 1e-6  # a sigmoid can round to 0; a set of nothing but such crops has a template too
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a model says of a batch of N crops.
+
+    Attributes:
+        vectors: N x dimension float32, of unit length if the card says so.
+        lengths: N; a vector times this is what the network gave. 1 where nothing was scaled.
+        weights: N, above 0 and up to 1: what each crop counts for in a template; None for a model
+            that has not learned to weigh.
+    """
+
+    vectors: Vectors
+    lengths: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
 
 
 class Embedder:
@@ -39,10 +57,13 @@ class Embedder:
         self.card = card
         self.engine = engine
         self._input = engine.info.inputs[0].name
+        self._weight = card.output.weight
         names = [info.name for info in engine.info.outputs]
-        self._output = card.output.name or names[0]
-        if self._output not in names:
-            raise EngineError(f"The network of {card.reference} has no output {self._output!r}.")
+        others = [name for name in names if name != self._weight]
+        self._output = card.output.name or (others or names)[0]
+        for name in (self._output, self._weight):
+            if name is not None and name not in names:
+                raise EngineError(f"The network of {card.reference} has no output {name!r}.")
         self._streams = engine.info.streams
         self._pool = ThreadPoolExecutor(self._streams, thread_name_prefix=f"embed-{card.name}")
 
@@ -64,26 +85,51 @@ class Embedder:
             EngineError: the network failed or gave values that are not finite.
         """
         parts = np.array_split(crops, min(self._streams, len(crops)))
-        return np.concatenate(list(self._pool.map(self.embed_batch, parts)))
+        done = self._pool.map(self.embed_batch, parts)
+        return np.concatenate([part.vectors for part in done])
 
-    def embed_batch(self, crops: Crops) -> Vectors:
-        """Embeds a batch in one inference, on the caller's thread; else as `embed`."""
+    def embed_batch(self, crops: Crops) -> Embedded:
+        """Embeds a batch in one inference, on the caller's thread; arguments as of `embed`.
+
+        Raises:
+            EngineError: the network failed, or gave values that are not finite or no weights.
+        """
         batch = prepare_crops(crops, self.card.input)
         if self.card.output.flip_sum:
             batch = np.concatenate([batch, batch[..., ::-1]])
-        vectors = self.engine.infer({self._input: batch})[self._output].reshape(len(batch), -1)
+        answer = self.engine.infer({self._input: batch})
+        vectors = answer[self._output].reshape(len(batch), -1)
         if self.card.output.flip_sum:
             vectors = vectors[: len(crops)] + vectors[len(crops) :]
         if not np.isfinite(vectors).all():
             raise EngineError(f"{self.card.reference} gave values that are not finite.")
+        lengths = np.ones((len(crops), 1), np.float32)
         if self.card.output.normalise:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
-        return vectors
+            lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+            vectors /= lengths
+        weights = None if self._weight is None else self._weights(answer[self._weight], len(crops))
+        return Embedded(vectors, lengths[:, 0], weights)
 
     def close(self) -> None:
         """Frees threads and memory."""
         self._pool.shutdown()
         self.engine.close()
+
+    def _weights(self, given: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """Checks the weights; with mirrored crops, a crop has the mean of its two."""
+        turns = 2 if self.card.output.flip_sum else 1
+        if given.size != turns * count:
+            raise EngineError(
+                f"output.weight: {self.card.reference} must give one number for each crop, not "
+                f"{given.size / (turns * count):g}."
+            )
+        weights: NDArray[np.float32] = given.reshape(turns, count).mean(axis=0)
+        # Values that are not numbers fail this too.
+        if not ((weights >= 0) & (weights <= 1)).all():
+            raise EngineError(
+                f"output.weight: {self.card.reference} gave one that is not between 0 and 1."
+            )
+        return np.maximum(weights, np.float32(_MIN_WEIGHT))
 
 
 def prepare_crops(crops: Crops, spec: CropInput) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from services.runtime import Engine, EngineError
 from services.runtime.batcher import Batcher, BatcherOptions
 
 CROPS_SUFFIX = "-crops"
-CROPS_INPUT, CROPS_OUTPUT = "crops", "embedding"
+CROPS_INPUT, CROPS_OUTPUT, CROPS_WEIGHT = "crops", "embedding", "weight"
 _Row = NDArray[np.float32]
 
 
@@ -26,7 +26,8 @@ def served_models(
     ``sface`` is the network as its ONNX file has it: FP32 that the caller has prepared in, the raw
     output out, as a Triton server with the same file would answer. ``sface-crops`` takes aligned
     RGB crops as UINT8 (N x height x width x 3) and gives what Mien compares: prepared, embedded
-    and normalised as the card says, through the queue that the task RPC uses.
+    and normalised as the card says, through the queue that the task RPC uses; and with them, from a
+    model with learned fusion weights, the weight of each crop.
 
     Args:
         embedders: those that are loaded.
@@ -75,14 +76,21 @@ def _crops(one: QueuedEmbedder, max_rows: int) -> ServedModel:
     async def infer(arrays: ServedArrays) -> ServedArrays:
         crops = [crop.tobytes() for crop in arrays[CROPS_INPUT]]
         done = await submitted(one.batcher, crops, card.reference)
-        return {CROPS_OUTPUT: np.stack(done.rows)}
+        given = {CROPS_OUTPUT: np.stack([row.vector for row in done.rows])}
+        if card.output.weight is not None:
+            given[CROPS_WEIGHT] = np.array([[row.weight] for row in done.rows], np.float32)
+        return given
+
+    outputs = [ServedTensor(CROPS_OUTPUT, "FP32", (-1, card.output.dimension))]
+    if card.output.weight is not None:
+        outputs.append(ServedTensor(CROPS_WEIGHT, "FP32", (-1, 1)))
 
     return ServedModel(
         name=card.name + CROPS_SUFFIX,
         version=card.version,
         platform=one.embedder.engine.info.engine,
         inputs=(ServedTensor(CROPS_INPUT, "UINT8", (-1, card.input.height, card.input.width, 3)),),
-        outputs=(ServedTensor(CROPS_OUTPUT, "FP32", (-1, card.output.dimension)),),
+        outputs=tuple(outputs),
         max_batch=max_rows,
         infer=infer,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from services.embedding.embedder import Embedder, Vectors
+from services.embedding.embedder import Embedder
 from services.errors import Errors, MienError
 from services.runtime import EngineError
 from services.runtime.batcher import (
@@ -65,6 +66,25 @@ async def submitted(
         raise MienError(Errors.INTERNAL, "The network could not be run.") from error
 
 
+class EmbeddedCrop(NamedTuple):
+    """What a model says of one crop.
+
+    Attributes:
+        vector: dimension float32, of unit length if the card says so.
+        length: the vector times this is what the network gave.
+        weight: what the crop counts for in a template; None for a model that has not learned it.
+    """
+
+    vector: NDArray[np.float32]
+    length: float
+    weight: float | None
+
+    @property
+    def feature(self) -> NDArray[np.float32]:
+        """What the network gave."""
+        return self.vector * np.float32(self.length)
+
+
 class QueuedEmbedder:
     """One model and its queue. Its methods belong to one event loop.
 
@@ -77,8 +97,8 @@ class QueuedEmbedder:
         self.embedder = embedder
         spec = embedder.card.input
         self._shape = (spec.height, spec.width, 3)
-        self.batcher: Batcher[bytes, Vectors] = Batcher(
-            self._work, options, _Metrics(embedder.card.reference)
+        self.batcher: Batcher[bytes, EmbeddedCrop] = Batcher(
+            self._work, options, QueueMetrics(embedder.card.reference)
         )
 
     async def close(self) -> None:
@@ -86,13 +106,20 @@ class QueuedEmbedder:
         await self.batcher.close()
         self.embedder.close()
 
-    def _work(self, crops: list[bytes]) -> list[Vectors]:
+    def _work(self, crops: list[bytes]) -> list[EmbeddedCrop]:
         batch = np.frombuffer(b"".join(crops), np.uint8).reshape(-1, *self._shape)
-        return list(self.embedder.embed_batch(batch))
+        done = self.embedder.embed_batch(batch)
+        weights = [None] * len(crops) if done.weights is None else done.weights.tolist()
+        rows = zip(done.vectors, done.lengths.tolist(), weights, strict=True)
+        return [EmbeddedCrop(*row) for row in rows]
 
 
-class _Metrics:
-    """Tells Prometheus what a queue does."""
+class QueueMetrics:
+    """Tells Prometheus what a queue does.
+
+    Args:
+        model: the label that it does so under.
+    """
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -101,11 +128,14 @@ class _Metrics:
         self._seconds = INFERENCE.labels(model)
 
     def queued(self, rows: int) -> None:
+        """So many rows wait now."""
         self._depth.set(rows)
 
     def ran(self, rows: int, seconds: float) -> None:
+        """A batch of so many rows took so long."""
         self._size.observe(rows)
         self._seconds.observe(seconds)
 
     def dropped(self, rows: int, why: str) -> None:
+        """So many rows were given up before they were started."""
         DROPPED.labels(self._model, why).inc(rows)

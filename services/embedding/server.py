@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.embedding.embedder import Embedder
+from services.embedding.frontalizer import Frontalizer
 from services.embedding.inference_models import served_models
 from services.embedding.service import EmbeddingService, batcher_options
 from services.inference_protocol import SERVICE_NAME as INFERENCE_SERVICE_NAME
@@ -35,12 +37,17 @@ class EmbeddingServer:
         embedders: the first is the default.
         address: "host:port" or "unix:PATH".
         settings: limits of calls, batches and queue.
+        frontalizers: decoders of some of the embedders.
     """
 
     def __init__(
-        self, embedders: list[Embedder], address: str, settings: EmbeddingSettings
+        self,
+        embedders: list[Embedder],
+        address: str,
+        settings: EmbeddingSettings,
+        frontalizers: Sequence[Frontalizer] = (),
     ) -> None:
-        self.service = EmbeddingService(embedders, settings)
+        self.service = EmbeddingService(embedders, settings, frontalizers)
         limits = batcher_options(embedders[0], settings)
         self._served = served_models(self.service.queued, limits, settings.max_batch)
         self._rpc = RpcServer(address, [SERVICE_NAME, INFERENCE_SERVICE_NAME], _MAX_MESSAGE)
@@ -99,13 +106,29 @@ class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         self, request: embedding_pb2.EmbedRequest, context: _Context
     ) -> embedding_pb2.EmbedResponse:
         """Embeds a batch of crops."""
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
+        deadline = _deadline(context)
 
         async def work(_: str) -> embedding_pb2.EmbedResponse:
             return await self._service.embed(request, deadline)
 
         return await answer(context, "Embed", work)
+
+    async def Frontalize(  # noqa: N802 - gRPC's name
+        self, request: embedding_pb2.FrontalizeRequest, context: _Context
+    ) -> embedding_pb2.FrontalizeResponse:
+        """Draws the faces of crops in another pose."""
+        deadline = _deadline(context)
+
+        async def work(_: str) -> embedding_pb2.FrontalizeResponse:
+            return await self._service.frontalize(request, deadline)
+
+        return await answer(context, "Frontalize", work)
+
+
+def _deadline(context: _Context) -> float | None:
+    """`time.monotonic` after which the caller has gone."""
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
 
 
 async def _metrics(_: Request) -> Response:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.zoo import EmbedderCard
 from services.embedding.embedder import Embedder
+from services.embedding.frontalizer import MAX_CROPS, Frontalizer, QueuedFrontalizer, Sketch
 from services.embedding.queued import QueuedEmbedder, submitted
+from services.embedding.template_sets import check_sets, templates
 from services.errors import Errors, MienError
 from services.rpc.mien.v1 import embedding_pb2, model_pb2
 from services.runtime.batcher import BatcherOptions, Priority
 from services.settings import EmbeddingSettings
 from services.telemetry.metrics import QUEUE_WAIT
 
+_HALF_TURN = 180.0  # degrees
 _METRICS = {"cosine": model_pb2.METRIC_COSINE, "euclidean": model_pb2.METRIC_EUCLIDEAN}
 
 
@@ -22,20 +30,35 @@ class EmbeddingService:
     Args:
         embedders: the first is the default.
         settings: limits of calls, batches and queue.
+        frontalizers: decoders of some of the embedders.
     """
 
-    def __init__(self, embedders: list[Embedder], settings: EmbeddingSettings) -> None:
+    def __init__(
+        self,
+        embedders: list[Embedder],
+        settings: EmbeddingSettings,
+        frontalizers: Sequence[Frontalizer] = (),
+    ) -> None:
         self.queued = [QueuedEmbedder(one, batcher_options(one, settings)) for one in embedders]
         self._max_batch = settings.max_batch
         self._by_reference = {one.embedder.card.reference: one for one in self.queued}
         for one in reversed(self.queued):
             self._by_reference[one.embedder.card.name] = one
+        self._draws = settings.frontalize
+        self._frontalizers = {one.card.reference: QueuedFrontalizer(one) for one in frontalizers}
 
     def list_models(self) -> embedding_pb2.ListModelsResponse:
         """The models that are loaded here."""
         ordered = sorted(self.queued, key=lambda one: one.embedder.card.reference)
         return embedding_pb2.ListModelsResponse(
-            models=[describe(one.embedder, one is self.queued[0]) for one in ordered]
+            models=[
+                describe(
+                    one.embedder,
+                    one is self.queued[0],
+                    self._draws and one.embedder.card.reference in self._frontalizers,
+                )
+                for one in ordered
+            ]
         )
 
     async def embed(
@@ -51,11 +74,47 @@ class EmbeddingService:
             MienError: names the field at fault, or says what failed.
         """
         chosen = self._choose(request.model)
-        self._check(request, chosen.embedder)
+        _check(request.crops, chosen.embedder, self._max_batch)
+        check_sets(request, chosen.embedder.card)
         return await _embed(chosen, request, deadline)
+
+    async def frontalize(
+        self, request: embedding_pb2.FrontalizeRequest, deadline: float | None
+    ) -> embedding_pb2.FrontalizeResponse:
+        """Draws the faces of crops in another pose, for human review.
+
+        Args:
+            request: the call.
+            deadline: `time.monotonic` after which nobody wants the answer.
+
+        Raises:
+            MienError: FRONTALIZE_UNAVAILABLE, or it names the field at fault, or says what failed.
+        """
+        if not self._draws:
+            raise MienError(
+                Errors.FRONTALIZE_UNAVAILABLE, "This service was not told to draw faces."
+            )
+        chosen = self._choose(request.model)
+        drawing = self._frontalizers.get(chosen.embedder.card.reference)
+        if drawing is None:
+            raise MienError(
+                Errors.FRONTALIZE_UNAVAILABLE,
+                f"{chosen.embedder.card.reference} cannot draw faces here.",
+                field="model",
+            )
+        _check(request.crops, chosen.embedder, min(MAX_CROPS, self._max_batch))
+        if not math.isfinite(request.yaw_degrees) or abs(request.yaw_degrees) > _HALF_TURN:
+            raise MienError(
+                Errors.INVALID_REQUEST,
+                "The yaw is in degrees, -180 to 180.",
+                field="yaw_degrees",
+            )
+        return await _frontalize(chosen, drawing, request, deadline)
 
     async def close(self) -> None:
         """Finishes what is at work, then frees the models."""
+        for drawing in self._frontalizers.values():
+            await drawing.close()
         for one in self.queued:
             await one.close()
 
@@ -69,25 +128,6 @@ class EmbeddingService:
                 Errors.MODEL_UNKNOWN, f"That model is not loaded. Loaded: {loaded}.", field="model"
             )
         return chosen
-
-    def _check(self, request: embedding_pb2.EmbedRequest, embedder: Embedder) -> None:
-        if not request.crops:
-            raise MienError(Errors.INVALID_REQUEST, "At least one crop is needed.", field="crops")
-        if len(request.crops) > self._max_batch:
-            raise MienError(
-                Errors.REQUEST_TOO_LARGE,
-                f"At most {self._max_batch} crops are accepted in one call.",
-                field="crops",
-            )
-        spec = embedder.card.input
-        for index, crop in enumerate(request.crops):
-            if len(crop) != embedder.crop_bytes:
-                raise MienError(
-                    Errors.INVALID_REQUEST,
-                    f"A crop for this model is {spec.height} x {spec.width} x 3 = "
-                    f"{embedder.crop_bytes} bytes of RGB.",
-                    field=f"crops[{index}]",
-                )
 
 
 class InProcessLink:
@@ -117,8 +157,39 @@ class InProcessLink:
         """
         return await self._service.embed(request, time.monotonic() + seconds)
 
+    async def frontalize(
+        self, request: embedding_pb2.FrontalizeRequest, seconds: float
+    ) -> embedding_pb2.FrontalizeResponse:
+        """As the RPC, given up after so many ``seconds``.
+
+        Raises:
+            MienError: as the service.
+        """
+        return await self._service.frontalize(request, time.monotonic() + seconds)
+
     async def close(self) -> None:
         """The service belongs to whoever started it."""
+
+
+def _check(crops: Sequence[bytes], embedder: Embedder, most: int) -> None:
+    """Checks number and size of crops."""
+    if not crops:
+        raise MienError(Errors.INVALID_REQUEST, "At least one crop is needed.", field="crops")
+    if len(crops) > most:
+        raise MienError(
+            Errors.REQUEST_TOO_LARGE,
+            f"At most {most} crops are accepted in one call.",
+            field="crops",
+        )
+    spec = embedder.card.input
+    for index, crop in enumerate(crops):
+        if len(crop) != embedder.crop_bytes:
+            raise MienError(
+                Errors.INVALID_REQUEST,
+                f"A crop for this model is {spec.height} x {spec.width} x 3 = "
+                f"{embedder.crop_bytes} bytes of RGB.",
+                field=f"crops[{index}]",
+            )
 
 
 async def _embed(
@@ -133,10 +204,43 @@ async def _embed(
     QUEUE_WAIT.labels(card.reference).observe(done.queue_seconds)
     return embedding_pb2.EmbedResponse(
         identity=identity(card),
-        vectors=[vector.astype("<f4", copy=False).tobytes() for vector in done.rows],
+        vectors=[_packed(row.vector) for row in done.rows],
         queue_ms=done.queue_seconds * 1e3,
         inference_ms=done.work_seconds * 1e3,
+        weights=[row.weight for row in done.rows if row.weight is not None],
+        lengths=[row.length for row in done.rows if row.weight is not None],
+        templates=[_packed(template) for template in templates(request, done.rows, card)],
     )
+
+
+async def _frontalize(
+    chosen: QueuedEmbedder,
+    drawing: QueuedFrontalizer,
+    request: embedding_pb2.FrontalizeRequest,
+    deadline: float | None,
+) -> embedding_pb2.FrontalizeResponse:
+    card, frontalizer = chosen.embedder.card, drawing.frontalizer
+    # A reviewer can wait for those who are being recognised.
+    seen = await submitted(
+        chosen.batcher, request.crops, card.reference, deadline=deadline, priority=Priority.BULK
+    )
+    pose = frontalizer.nearest(request.yaw_degrees)
+    sketches = [Sketch(frontalizer.feature(row), pose) for row in seen.rows]
+    drawn = await submitted(drawing.batcher, sketches, card.reference, deadline=deadline)
+    return embedding_pb2.FrontalizeResponse(
+        identity=identity(card),
+        synthetic=True,
+        decoder_sha256=frontalizer.decoder.weights.sha256,
+        images=[picture.tobytes() for picture in drawn.rows],
+        yaw_degrees=frontalizer.decoder.yaw_bins[pose],
+        queue_ms=(seen.queue_seconds + drawn.queue_seconds) * 1e3,
+        inference_ms=(seen.work_seconds + drawn.work_seconds) * 1e3,
+    )
+
+
+def _packed(vector: NDArray[np.float32]) -> bytes:
+    """A vector as messages hold it."""
+    return vector.astype("<f4", copy=False).tobytes()
 
 
 def batcher_options(embedder: Embedder, settings: EmbeddingSettings) -> BatcherOptions:
@@ -161,7 +265,7 @@ def identity(card: EmbedderCard) -> model_pb2.ModelIdentity:
     )
 
 
-def describe(embedder: Embedder, is_default: bool) -> model_pb2.ModelInfo:
+def describe(embedder: Embedder, is_default: bool, can_frontalize: bool) -> model_pb2.ModelInfo:
     """All that a caller must know to use a model."""
     card, engine = embedder.card, embedder.engine.info
     return model_pb2.ModelInfo(
@@ -188,4 +292,6 @@ def describe(embedder: Embedder, is_default: bool) -> model_pb2.ModelInfo:
         device=engine.device,
         precision=engine.precision,
         is_default=is_default,
+        learned_weights=card.output.weight is not None,
+        can_frontalize=can_frontalize,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2
 from services.rpc.status import from_rpc_error
 from services.telemetry import current_request_id
 from services.telemetry.request_id import HEADER
+from services.templates import quality_weights
 
 _MAX_MESSAGE = 64 * 1024 * 1024
 # gRPC's own retries: a call that never reached a server is tried again, with jitter.
@@ -45,12 +47,30 @@ class Embeddings:
         identity: model, version and hashes.
         queue_seconds: time that the batch waited.
         inference_seconds: time that the network took.
+        weights: N, above 0 and up to 1: what each crop counts for in a template; None for a model
+            that has not learned it.
+        lengths: N; a vector times this is what such a model's templates are made of; None likewise.
     """
 
     vectors: NDArray[np.float32]
     identity: model_pb2.ModelIdentity
     queue_seconds: float
     inference_seconds: float
+    weights: NDArray[np.float32] | None = None
+    lengths: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Templates:
+    """One vector for each set of crops of one person.
+
+    Attributes:
+        vectors: sets x dimension float32, of the identity of `crops`.
+        crops: the single crops, set after set.
+    """
+
+    vectors: NDArray[np.float32]
+    crops: Embeddings
 
 
 class EmbeddingLink(Protocol):
@@ -66,6 +86,12 @@ class EmbeddingLink(Protocol):
         self, request: embedding_pb2.EmbedRequest, seconds: float
     ) -> embedding_pb2.EmbedResponse:
         """Embeds a batch of crops within so many ``seconds``."""
+        ...
+
+    async def frontalize(
+        self, request: embedding_pb2.FrontalizeRequest, seconds: float
+    ) -> embedding_pb2.FrontalizeResponse:
+        """Draws synthetic faces, for human review only, within so many ``seconds``."""
         ...
 
     async def close(self) -> None:
@@ -120,6 +146,21 @@ class RpcLink:
         """
         try:
             return await self._stub.Embed(
+                request, timeout=seconds, metadata=((HEADER, current_request_id()),)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error) from error
+
+    async def frontalize(
+        self, request: embedding_pb2.FrontalizeRequest, seconds: float
+    ) -> embedding_pb2.FrontalizeResponse:
+        """Draws synthetic faces, for human review only.
+
+        Raises:
+            MienError: the service refused, failed, or did not answer in time.
+        """
+        try:
+            return await self._stub.Frontalize(
                 request, timeout=seconds, metadata=((HEADER, current_request_id()),)
             )
         except grpc.aio.AioRpcError as error:
@@ -197,12 +238,46 @@ class EmbeddingClient:
         Raises:
             MienError: the service refused, failed, or did not answer in time.
         """
-        identity = model.identity
-        request = embedding_pb2.EmbedRequest(
-            model=f"{identity.name}@{identity.version}",
-            crops=[crop.tobytes() for crop in crops],
-            priority=embedding_pb2.PRIORITY_BULK if bulk else embedding_pb2.PRIORITY_INTERACTIVE,
-        )
+        request = _embed_request(crops, model, bulk)
+        return _embeddings(await self._ask(request, model.identity))
+
+    async def templates(
+        self,
+        sets: Sequence[Sequence[NDArray[np.uint8]]],
+        model: model_pb2.ModelInfo,
+        *,
+        qualities: Sequence[Sequence[float]] | None = None,
+        bulk: bool = False,
+    ) -> Templates:
+        """Embeds sets of aligned crops, each of one person, and makes one vector of each set.
+
+        Args:
+            sets: each at least one crop, as for `embed`.
+            model: from `model`.
+            qualities: unified quality of each crop, 0 to 100, by which a model that has not learned
+                to weigh crops weighs them; None for equal shares. Other models weigh by themselves.
+            bulk: nobody waits for this answer in person.
+
+        Raises:
+            MienError: the service refused, failed, or did not answer in time.
+            ValueError: there are not as many qualities as crops, or one is not between 0 and 100.
+        """
+        request = _embed_request([crop for one in sets for crop in one], model, bulk)
+        shares: Sequence[Sequence[float]] = [()] * len(sets)
+        if qualities is not None and not model.learned_weights:
+            if [len(one) for one in qualities] != [len(one) for one in sets]:
+                raise ValueError("There must be one quality for each crop.")
+            shares = [quality_weights(one) for one in qualities]
+        start = 0
+        for crops, weights in zip(sets, shares, strict=True):
+            request.templates.add(crops=range(start, start + len(crops)), weights=weights)
+            start += len(crops)
+        answer = await self._ask(request, model.identity)
+        return Templates(_rows(answer.templates), _embeddings(answer))
+
+    async def _ask(
+        self, request: embedding_pb2.EmbedRequest, identity: model_pb2.ModelIdentity
+    ) -> embedding_pb2.EmbedResponse:
         answer = await self._link.embed(request, self._timeout)
         if answer.identity != identity:
             # The service was restarted with other weights: compare nothing, learn the new ones.
@@ -210,17 +285,37 @@ class EmbeddingClient:
             raise MienError(
                 Errors.EMBEDDING_UNAVAILABLE, "The embedding model has just been changed."
             )
-        joined = np.frombuffer(b"".join(answer.vectors), "<f4")
-        return Embeddings(
-            joined.reshape(len(crops), -1),
-            answer.identity,
-            answer.queue_ms / 1e3,
-            answer.inference_ms / 1e3,
-        )
+        return answer
 
     async def close(self) -> None:
         """Closes the connection."""
         await self._link.close()
+
+
+def _embed_request(
+    crops: Sequence[NDArray[np.uint8]], model: model_pb2.ModelInfo, bulk: bool
+) -> embedding_pb2.EmbedRequest:
+    return embedding_pb2.EmbedRequest(
+        model=f"{model.identity.name}@{model.identity.version}",
+        crops=[crop.tobytes() for crop in crops],
+        priority=embedding_pb2.PRIORITY_BULK if bulk else embedding_pb2.PRIORITY_INTERACTIVE,
+    )
+
+
+def _embeddings(answer: embedding_pb2.EmbedResponse) -> Embeddings:
+    return Embeddings(
+        _rows(answer.vectors),
+        answer.identity,
+        answer.queue_ms / 1e3,
+        answer.inference_ms / 1e3,
+        np.array(answer.weights, np.float32) if answer.weights else None,
+        np.array(answer.lengths, np.float32) if answer.lengths else None,
+    )
+
+
+def _rows(packed: Sequence[bytes]) -> NDArray[np.float32]:
+    """Vectors of a message as one array."""
+    return np.frombuffer(b"".join(packed), "<f4").reshape(len(packed), -1)
 
 
 def _failure(error: grpc.aio.AioRpcError) -> MienError:

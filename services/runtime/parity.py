@@ -37,20 +37,24 @@ class Limits:
         cosine: least cosine between an output and the reference's.
         error: greatest difference in an output that is no vector, relative to the largest value
             that the reference has in that output.
+        number: likewise, in an output of one number for each item.
     """
 
     cosine: float
     error: float
+    number: float
 
 
 LIMITS = {
-    "fp32": Limits(cosine=0.9999, error=0.01),
-    "fp16": Limits(cosine=0.9999, error=0.05),
-    "bf16": Limits(cosine=0.9999, error=0.10),
-    "int8": Limits(cosine=0.999, error=0.25),
+    "fp32": Limits(cosine=0.9999, error=0.01, number=0.01),
+    "fp16": Limits(cosine=0.9999, error=0.05, number=0.02),
+    "bf16": Limits(cosine=0.9999, error=0.10, number=0.05),
+    "int8": Limits(cosine=0.999, error=0.25, number=0.10),
 }
 """By precision. The cosines are the project's promise; the errors keep single cells of a map, such
-as one anchor of a detector, from going astray where the cosine of the whole does not show it."""
+as one anchor of a detector, from going astray where the cosine of the whole does not show it. A
+number has no direction either (the cosine of two of the same sign is 1, whatever they are): the
+numbers keep a fusion weight, of which only the ratio to others counts, within that share."""
 
 
 class ParityError(EngineError):
@@ -70,6 +74,9 @@ class ParityReport:
         worst: the output with the least cosine.
         passed: whether all limits were kept and all values finite.
         why: what was wrong, empty if nothing was.
+        number_max: greatest relative error over the outputs of one number for each item; 0 without
+            such.
+        number_limit: greatest relative error allowed in them.
     """
 
     precision: str
@@ -80,6 +87,8 @@ class ParityReport:
     worst: str
     passed: bool
     why: str = ""
+    number_max: float = 0.0
+    number_limit: float = 0.0
 
 
 def check_parity(
@@ -88,7 +97,8 @@ def check_parity(
     """Compares every output of two engines.
 
     An output of one vector for each item is compared vector by vector. Any other is compared as a
-    whole over all inputs, because a map in which there is nothing to see has no direction to keep.
+    whole over all inputs, because a map in which there is nothing to see has no direction to keep;
+    of one number for each item, only the error counts.
 
     Args:
         engine: what is to be judged.
@@ -101,7 +111,10 @@ def check_parity(
     """
     limits = LIMITS[precision]
     answers = [(engine.infer(batch), reference.infer(batch)) for batch in inputs]
-    report = ParityReport(precision, 1.0, limits.cosine, 0.0, limits.error, "", passed=True)
+    report = ParityReport(
+        precision, 1.0, limits.cosine, 0.0, limits.error, "", passed=True,
+        number_limit=limits.number,
+    )  # fmt: skip
     for info in reference.info.outputs:
         found = [answer.get(info.name) for answer, _ in answers]
         expected = [answer[info.name] for _, answer in answers]
@@ -119,6 +132,10 @@ def check_parity(
         faults.append(f"cosine {report.cosine_min:.6f} of {report.worst} is below {limits.cosine}")
     if report.error_max > limits.error:
         faults.append(f"relative error {report.error_max:.4f} is above {limits.error}")
+    if report.number_max > limits.number:
+        faults.append(
+            f"relative error {report.number_max:.4f} of single numbers is above {limits.number}"
+        )
     return replace(report, passed=not faults, why="; ".join(faults))
 
 
@@ -239,21 +256,27 @@ def _worse(
 ) -> ParityReport:
     """The report with one more output taken into account."""
     is_vector = pairs[0][0].ndim <= 2
-    ours, theirs = (
-        [array.reshape(len(array), -1) for array in side] for side in zip(*pairs, strict=True)
-    )
-    if is_vector:
-        cosine = float(_cosines(np.concatenate(ours), np.concatenate(theirs)).min())
-        error = 0.0
-    else:
-        mine = np.concatenate([array.ravel() for array in ours])
-        other = np.concatenate([array.ravel() for array in theirs])
-        cosine = float(_cosines(mine[None], other[None])[0])
-        scale = float(np.abs(other).max())
-        error = float(np.abs(mine - other).max()) / scale if scale else float(np.abs(mine).max())
+    ours, theirs = (_joined(side, is_vector) for side in zip(*pairs, strict=True))
+    if is_vector and ours.shape[1] == 1:
+        return replace(report, number_max=max(report.number_max, _error(ours, theirs)))
+    if not is_vector:
+        report = replace(report, error_max=max(report.error_max, _error(ours, theirs)))
+    cosine = float(_cosines(ours, theirs).min())
     if cosine < report.cosine_min:
         report = replace(report, cosine_min=cosine, worst=name)
-    return replace(report, error_max=max(report.error_max, error))
+    return report
+
+
+def _joined(arrays: Sequence[NDArray[np.float32]], is_vector: bool) -> NDArray[np.float32]:
+    """Batches as rows of vectors, or all that is in them as one row."""
+    if is_vector:
+        return np.concatenate([array.reshape(len(array), -1) for array in arrays])
+    return np.concatenate([array.ravel() for array in arrays])[None]
+
+
+def _error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Greatest difference, relative to the reference's largest value if it has any but 0."""
+    return float(np.abs(ours - theirs).max()) / (float(np.abs(theirs).max()) or 1.0)
 
 
 def _cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:

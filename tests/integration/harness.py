@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from models.zoo import Zoo
 from services import serve
-from services.embedding import Embedder, EmbeddingServer
+from services.embedding import Embedder, EmbeddingServer, Frontalizer
 from services.rpc.mien.v1 import face_pb2_grpc
 from services.runtime import EngineError
 from services.runtime.engine import Arrays
@@ -162,12 +162,14 @@ def weightless_loader(
 
 
 @contextlib.contextmanager
-def embedding_in_thread(embedder: Embedder, port: int = 0, **limits: Any) -> Iterator[str]:
+def embedding_in_thread(
+    embedder: Embedder, port: int = 0, frontalizers: Sequence[Frontalizer] = (), **limits: Any
+) -> Iterator[str]:
     """Runs an embedding service in a background thread; yields its address."""
     settings = EmbeddingSettings(**limits)
 
     async def start() -> EmbeddingServer:
-        server = EmbeddingServer([embedder], f"127.0.0.1:{port}", settings)
+        server = EmbeddingServer([embedder], f"127.0.0.1:{port}", settings, frontalizers)
         await server.start()
         return server
 

@@ -91,14 +91,14 @@ def unused_port() -> int:
         return port
 
 
-def tiny_card(width: int, dimension: int) -> EmbedderCard:
+def tiny_card(width: int, dimension: int, **output: Any) -> EmbedderCard:
     return EmbedderCard.model_validate(
         {
             "name": "tiny",
             "version": "3",
             "weights": {"sha256": "0" * 64, "size_bytes": 1},
             "input": {"width": width, "height": width, "pixel_range": 1, "mean": 0.5, "std": 0.5},
-            "output": {"dimension": dimension},
+            "output": {"dimension": dimension, **output},
         }
     )
 
@@ -183,6 +183,21 @@ def tiny_server(folder: Path) -> Iterator[Server]:
             failing("broken", RuntimeError("a secret")),
             replace(failing("loading", busy), ready=lambda: False),
         ]
+
+    with serving(build) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def weighing_server(folder: Path) -> Iterator[Server]:
+    """A tiny embedder with learned fusion weights, which come first in its network."""
+    path = write_network(folder / "model.onnx", DIMENSION, fusion="omega", fusion_first=True)
+    card = tiny_card(SIDE, DIMENSION, weight="omega")
+    embedder = Embedder(card, load_engine(path, "onnxruntime", EngineOptions(threads=1)))
+
+    def build() -> list[ServedModel]:
+        queued = QueuedEmbedder(embedder, BatcherOptions())
+        return served_models([queued], BatcherOptions(), MAX_ROWS)
 
     with serving(build) as running:
         yield running

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -165,7 +166,7 @@ def test_values_that_are_not_finite_are_an_error(mien_home: Path) -> None:
 
 def test_a_full_queue_answers_at_once(mien_home: Path) -> None:
     engine = StuckEngine()
-    limits = {"max_batch": 1, "batch_rows": 1, "queue_rows": 1}
+    limits: dict[str, Any] = {"max_batch": 1, "batch_rows": 1, "queue_rows": 1}
     with (
         embedding_in_thread(weightless_embedder(mien_home, engine), **limits) as address,
         embedding_stub(address) as slow,

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.runtime.engine import EngineError, EngineOptions
+from services.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from services.runtime.openvino_engine import OpenVinoEngine
 from services.runtime.openvino_mixed import mixed_precision
 from services.runtime.select import Gate, load_engine
@@ -119,3 +120,54 @@ def test_a_network_without_dense_layers_is_mixed_too(tmp_path: Path) -> None:
     shape = tuple(max(1, side) for side in engine.info.inputs[0].shape)
     answer = engine.infer({engine.info.inputs[0].name: np.zeros(shape, np.float32)})
     assert all(np.isfinite(array).all() for array in answer.values())
+
+
+# --- two outputs: vectors, and one number for each picture ------------------------------------
+
+either_order = pytest.mark.parametrize("order", ["first", "last"])
+
+
+def both_outputs(path: Path, count: int = 4) -> dict[str, NDArray[np.float32]]:
+    answer = OnnxRuntimeEngine(path, _OPTIONS).infer({"data": pictures(count)})
+    assert answer["weight"].std() > 0.01, "numbers that are all alike could be mixed up"
+    return answer
+
+
+@either_order
+def test_two_outputs_keep_their_names(tmp_path: Path, order: str) -> None:
+    path = tiny_embedder(tmp_path / "weighing.onnx", weight=order)
+    engine = OpenVinoEngine(path, _OPTIONS)
+    engine.specialise([(4, 3, 16, 16)])
+    assert (4, 3, 16, 16) in engine._fixed
+    for count in (3, 4):
+        answer, expected = engine.infer({"data": pictures(count)}), both_outputs(path, count)
+        assert {name: array.shape for name, array in answer.items()} == {
+            "embedding": (count, 8),
+            "weight": (count, 1),
+        }
+        for name, values in expected.items():
+            np.testing.assert_allclose(answer[name], values, rtol=1e-4, atol=1e-4)
+
+
+@needs_mixing
+@either_order
+@pytest.mark.parametrize("exact", [0, 2])
+def test_two_outputs_are_mixed_and_keep_their_names(tmp_path: Path, order: str, exact: int) -> None:
+    path = tiny_embedder(tmp_path / "weighing.onnx", weight=order)
+    options = EngineOptions(precision="int8", threads=1, exact_layers=exact)
+    answer, expected = (
+        OpenVinoEngine(path, options).infer({"data": pictures(4)}),
+        both_outputs(path),
+    )
+    assert answer["embedding"].shape == (4, 8)
+    np.testing.assert_allclose(answer["weight"], expected["weight"], atol=0.03)
+    assert not np.array_equal(answer["weight"], expected["weight"]), "nothing was rounded"
+
+
+@needs_mixing
+@either_order
+def test_the_gate_lets_two_outputs_in_int8_pass(tmp_path: Path, order: str) -> None:
+    path = tiny_embedder(tmp_path / "weighing.onnx", weight=order)
+    gate = Gate((0.0, 255.0), tmp_path / "plans")
+    engine = load_engine(path, "openvino", _OPTIONS, precision="int8", gate=gate)
+    assert engine.info.precision == "int8"

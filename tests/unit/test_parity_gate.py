@@ -118,6 +118,50 @@ def test_one_bad_vector_in_a_batch_is_enough(model: Path) -> None:
     assert not report.passed
 
 
+def _numbers_times(factor: float) -> _Change:
+    """Changes outputs of one number for each item, and leaves vectors as they are."""
+
+    def change(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows * np.float32(factor if rows.shape[1] == 1 else 1.0)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("precision", "factor", "passes"),
+    [
+        ("fp32", 1.0, True),
+        ("fp32", 0.995, True),
+        ("fp32", 1.02, False),
+        ("fp16", 1.03, False),
+        ("bf16", 0.96, True),
+        ("bf16", 0.94, False),
+        ("int8", 1.08, True),
+        ("int8", 1.12, False),
+        ("int8", 1e-3, False),
+    ],
+)
+def test_a_number_for_each_item_must_keep_its_value(
+    tmp_path: Path, precision: str, factor: float, passes: bool
+) -> None:
+    model = tiny_embedder(tmp_path / "weighing.onnx", weight="last")
+    report = _judge(model, _numbers_times(factor), precision)
+    assert report.passed is passes
+    assert report.cosine_min == pytest.approx(1), "the cosine does not see it"
+    assert report.number_max == pytest.approx(abs(1 - factor), abs=1e-6)
+    assert report.number_limit == LIMITS[precision].number
+    assert ("single numbers" in report.why) is not passes
+
+
+def test_numbers_given_to_other_items_are_refused(tmp_path: Path) -> None:
+    model = tiny_embedder(tmp_path / "weighing.onnx", weight="last")
+
+    def swap(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows[::-1] if rows.shape[1] == 1 else rows
+
+    assert not _judge(model, swap, "int8").passed
+
+
 def test_rows_in_another_order_are_refused(model: Path) -> None:
     assert not _judge(model, lambda rows: rows[::-1], "int8").passed
 

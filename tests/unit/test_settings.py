@@ -40,6 +40,7 @@ def test_without_settings_the_defaults_hold() -> None:
     assert settings.image.max_pixels == 40_000_000
     assert settings.decision.default_fmr == 1e-3
     assert settings.gateway.http_host == "127.0.0.1", "nothing listens to the world by default"
+    assert not settings.embedding.frontalize, "no faces are drawn by default"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,7 @@ def test_without_settings_the_defaults_hold() -> None:
         ("MIEN_EMBEDDING__MODELS", "sface", "embedding", "models", ("sface",)),
         ("MIEN_EMBEDDING__MODELS", "sface, own@2", "embedding", "models", ("sface", "own@2")),
         ("MIEN_EMBEDDING__MODELS", '["sface", "own"]', "embedding", "models", ("sface", "own")),
+        ("MIEN_EMBEDDING__FRONTALIZE", "true", "embedding", "frontalize", True),
         ("MIEN_ENGINE__PREFERENCE", "onnxruntime", "engine", "preference", "onnxruntime"),
     ],
 )

@@ -16,7 +16,7 @@ from models.zoo import Zoo, ZooError, read_card
 from services.triton_export import TritonExportError, TritonOptions, export_triton, triton_identity
 from services.triton_graph import GraphError, write_batched
 from tests.integration.triton_python import run_python, triton_python
-from tests.tiny_networks import SIDE, expected, write_network
+from tests.tiny_networks import SIDE, expected, expected_weights, write_network
 
 DIMENSION = 8
 
@@ -63,6 +63,20 @@ def test_a_fixed_batch_is_freed(zoo: Zoo, tmp_path: Path) -> None:
     batch = np.random.default_rng(0).standard_normal((5, 3, SIDE, SIDE)).astype(np.float32)
     [got] = session.run(None, {"data": batch})
     np.testing.assert_allclose(got, expected(batch, DIMENSION), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, None], ids=["fixed batch", "free batch"])
+def test_both_outputs_of_a_network_are_exported(tmp_path: Path, batch: int | None) -> None:
+    zoo = _zoo(tmp_path / "home", v1={"batch": batch, "fusion": "omega"})
+    [exported] = export_triton(zoo, ["tiny"], tmp_path / "repository")
+    session = onnxruntime.InferenceSession(exported.folder / "1" / "model.onnx")
+    rows = np.random.default_rng(0).uniform(0, 255, (5, 3, SIDE, SIDE)).astype(np.float32)
+    vectors, weights = session.run(["embedding", "omega"], {"data": rows})
+    np.testing.assert_allclose(vectors, expected(rows, DIMENSION), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(weights, expected_weights(rows), atol=1e-5)
+    config = (exported.folder / "config.pbtxt").read_text("utf-8")
+    assert '{ name: "embedding" data_type: TYPE_FP32 dims: [ 8 ] }' in config
+    assert '{ name: "omega" data_type: TYPE_FP32 dims: [ 1 ] }' in config
 
 
 def test_a_free_batch_is_copied_as_it_is(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from models.zoo import (
 from models.zoo.card import complete_card, latest
 from models.zoo.fetch import file_sha256
 from services.embedding import probe_embedder
-from tests.tiny_networks import SIDE, write_network
+from tests.tiny_networks import NOISE, SIDE, YAW_BINS, write_decoder, write_network
 
 RELEASED = sorted(packaged_zoo().glob("*/*/card.json"))
 
@@ -127,6 +127,8 @@ def test_there_are_released_cards() -> None:
         ("output.dimension", 0, "output.dimension"),
         ("output.metric", "manhattan", "output.metric"),
         ("output.normalise", "perhaps", "output.normalise"),
+        ("output.weight", 1, "output.weight"),
+        ("output", {"dimension": 8, "name": "both", "weight": "both"}, "weight"),
         ("thresholds", [{"fmr": 2}], "thresholds.0.fmr"),
         ("metrics", [{"date": "yesterday"}], "metrics.0.date"),
     ],
@@ -185,7 +187,10 @@ def test_the_preprocessing_hash_depends_on_each_input_field(field: str) -> None:
     assert changed.preprocessing_sha256 != card_with().preprocessing_sha256
 
 
-@pytest.mark.parametrize(("field", "value"), [("normalise", False), ("name", "second")])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("normalise", False), ("name", "second"), ("flip_sum", True), ("weight", "weight")],
+)
 def test_the_preprocessing_hash_depends_on_what_is_made_of_the_output(
     field: str, value: object
 ) -> None:
@@ -197,6 +202,49 @@ def test_the_preprocessing_hash_depends_on_what_is_made_of_the_output(
 def test_the_preprocessing_hash_does_not_depend_on_words(field: str) -> None:
     changed = card_with(**{field: "another"})
     assert changed.preprocessing_sha256 == card_with().preprocessing_sha256
+
+
+def test_cards_from_before_an_option_keep_their_hash() -> None:
+    for name in ("sface", "poseface"):
+        card = read_card(packaged_zoo() / name / "1" / "card.json")
+        assert isinstance(card, EmbedderCard)
+        assert card.preprocessing_sha256 == (
+            "4803d7aa0dcffcb4e0a9f9de3e39e17c60512fecc234cc80b19e386d9de78021"
+        )
+
+
+def test_the_preprocessing_hash_does_not_depend_on_the_decoder() -> None:
+    assert card_with(decoder=decoder()).preprocessing_sha256 == card_with().preprocessing_sha256
+
+
+def decoder(**changes: Any) -> dict[str, Any]:
+    """A card's section for a decoder, as an owner writes it."""
+    weights = {"sha256": "0" * 64, "size_bytes": 1}
+    return {"weights": weights, "yaw_bins": YAW_BINS, "noise": NOISE, **changes}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"yaw_bins": [30, 0, -30]}, "ascend"),
+        ({"yaw_bins": [0, 0]}, "ascend"),
+        ({"yaw_bins": [-15, 15]}, "0, the frontal view"),
+        ({"yaw_bins": [0, 181]}, "degrees"),
+        ({"yaw_bins": []}, "decoder.yaw_bins"),
+        ({"noise": 0}, "decoder.noise"),
+        ({"tensors": {"picture": "image"}}, "decoder.tensors.picture"),
+        ({"weights": {"sha256": "0" * 64, "size_bytes": 1, "file": ".."}}, "decoder.weights.file"),
+        (
+            {"weights": {"sha256": "0" * 64, "size_bytes": 1, "file": "model.onnx"}},
+            "another file than the embedder's",
+        ),
+        ({"weights": {"file": "decoder.onnx", "size_bytes": 1}}, "decoder.weights.sha256"),
+    ],
+)
+def test_an_invalid_decoder_is_named(
+    installation: Installation, change: dict[str, Any], named: str
+) -> None:
+    assert named in installation.refusal(fields(decoder=decoder(**change)))
 
 
 def test_a_card_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
@@ -391,6 +439,53 @@ def test_a_released_model_cannot_be_replaced(
 def test_the_name_of_a_detector_is_not_given_to_an_embedder(installation: Installation) -> None:
     message = installation.refusal(fields(name="yunet", version="9"))
     assert "yunet is the name of a detector" in message
+
+
+# --- decoders --------------------------------------------------------------------------------
+
+
+def with_decoder(installation: Installation) -> dict[str, Any]:
+    """An owner's card whose decoder lies beside it."""
+    path = write_decoder(installation.folder / "decoder.onnx")
+    weights = {"sha256": file_sha256(path), "size_bytes": path.stat().st_size}
+    return fields(decoder=decoder(weights=weights))
+
+
+def test_a_decoder_is_added_with_its_model(installation: Installation) -> None:
+    content = with_decoder(installation)
+    installation.add(content)
+    original = (installation.folder / "decoder.onnx").read_bytes()
+    (installation.folder / "decoder.onnx").unlink()
+    zoo = Zoo(installation.home)
+    card = zoo.embedder("legacy")
+    assert zoo.decoder(card).read_bytes() == original
+    assert zoo.weights(card).read_bytes() != original
+
+
+def test_a_decoder_that_is_missing_or_another_is_not_added(installation: Installation) -> None:
+    content = with_decoder(installation)
+    path = installation.folder / "decoder.onnx"
+    write_network(path)
+    assert "decoder.weights.sha256" in installation.refusal(content)
+    path.unlink()
+    assert "decoder cannot be read" in installation.refusal(content)
+
+
+def test_a_decoder_that_was_swapped_or_lost_is_not_served(installation: Installation) -> None:
+    card = installation.add(with_decoder(installation))
+    path = Zoo(installation.home).decoder(card)
+    write_network(path)
+    with pytest.raises(ZooError, match=r"SHA-256 differs"):
+        Zoo(installation.home).decoder(card)
+    path.unlink()
+    with pytest.raises(WeightsMissingError, match=r"decoder of legacy@1, decoder\.onnx"):
+        Zoo(installation.home).decoder(card)
+
+
+def test_a_model_without_a_decoder_says_so(installation: Installation) -> None:
+    card = installation.add(fields())
+    with pytest.raises(ZooError, match=r"legacy@1 has no decoder"):
+        installation.zoo.decoder(card)
 
 
 # --- keeping a changed card ------------------------------------------------------------------

@@ -17,6 +17,7 @@ def tiny_embedder(
     side: int = 16,
     old_exporter: bool = False,
     coarse: bool = False,
+    weight: str = "",
 ) -> Path:
     """Takes pictures of the given side from 0 to 255 and gives vectors of `DIMENSION`.
 
@@ -26,6 +27,8 @@ def tiny_embedder(
         side: height and width.
         old_exporter: whether weights are listed as inputs and kept as lists of numbers.
         coarse: whether the weights are rounded as hard as a bad quantisation would.
+        weight: "first" or "last" for a second output "weight", one number from 0 to 1 for each
+            picture, listed before or after the vectors.
     """
     rng = np.random.default_rng(5)
     arrays = {
@@ -51,7 +54,14 @@ def tiny_embedder(
     inputs = [_value("data", batch, 3, side, side)]
     if old_exporter:
         inputs += [_value(name, *array.shape) for name, array in arrays.items()]
-    return _save(path, nodes, inputs, [_value("embedding", batch, DIMENSION)], weights)
+    outputs = [_value("embedding", batch, DIMENSION)]
+    if weight:
+        head = (rng.standard_normal((len(arrays["matrix"]), 1)) / side).astype(np.float32)
+        weights.append(numpy_helper.from_array(head, "head"))
+        nodes.append(helper.make_node("MatMul", ["f", "head"], ["logit"]))
+        nodes.append(helper.make_node("Sigmoid", ["logit"], ["weight"]))
+        outputs.insert(0 if weight == "first" else 1, _value("weight", batch, 1))
+    return _save(path, nodes, inputs, outputs, weights)
 
 
 def cancelling_embedder(path: Path) -> Path:

@@ -94,6 +94,7 @@ class EmbedRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     CROPS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model as "name" or "name@version"; empty for the default."""
     priority: Global___Priority.ValueType
@@ -104,20 +105,57 @@ class EmbedRequest(_message.Message):
         the model's CropSpec states.
         """
 
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateSet]:
+        """Sets of crops of one person each, to be answered with one vector for each set."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         crops: _abc.Iterable[_builtins.bytes] | None = ...,
         priority: Global___Priority.ValueType = ...,
+        templates: _abc.Iterable[Global___TemplateSet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crops", b"crops", "model", b"model", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crops", b"crops", "model", b"model", "priority", b"priority", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
+
+@_typing.final
+class TemplateSet(_message.Message):
+    """Crops of one person, which make one vector together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CROPS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def crops(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Places of the crops in the request, from 0; at least one. No crop is in two places."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What each crop counts for, in the order of `crops`: 0 or more, and not all 0; only their ratios
+        matter. Empty for equal shares. A model with learned weights takes none.
+        """
+
+    def __init__(
+        self,
+        *,
+        crops: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crops", b"crops", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateSet: _TypeAlias = TemplateSet  # noqa: Y015
 
 @_typing.final
 class EmbedResponse(_message.Message):
@@ -129,6 +167,9 @@ class EmbedResponse(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int
     INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    LENGTHS_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
     queue_ms: _builtins.float
     """Milliseconds that the batch waited for the engine."""
     inference_ms: _builtins.float
@@ -141,6 +182,25 @@ class EmbedResponse(_message.Message):
     def vectors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Each vector is dimension x 4 bytes: little-endian IEEE 754 single precision."""
 
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What each crop counts for in a template, above 0 and up to 1, as the model has learned to weigh
+        them. Comparable between crops of one person, not between people. Empty for a model without
+        learned weights.
+        """
+
+    @_builtins.property
+    def lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Length of each vector before it was scaled to unit length: what its weighted mean is made of is
+        the vector times this. Empty for a model without learned weights.
+        """
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """One vector for each set of the request, in its order; of the same identity and form as
+        `vectors`, and of unit length where the metric is the cosine.
+        """
+
     def __init__(
         self,
         *,
@@ -148,11 +208,102 @@ class EmbedResponse(_message.Message):
         vectors: _abc.Iterable[_builtins.bytes] | None = ...,
         queue_ms: _builtins.float = ...,
         inference_ms: _builtins.float = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+        lengths: _abc.Iterable[_builtins.float] | None = ...,
+        templates: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "inference_ms", b"inference_ms", "queue_ms", b"queue_ms", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "inference_ms", b"inference_ms", "lengths", b"lengths", "queue_ms", b"queue_ms", "templates", b"templates", "vectors", b"vectors", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class FrontalizeRequest(_message.Message):
+    """Crops whose faces are to be drawn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CROPS_FIELD_NUMBER: _builtins.int
+    YAW_DEGREES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model as "name" or "name@version"; empty for the default."""
+    yaw_degrees: _builtins.float
+    """Yaw of the faces to be drawn, degrees from -180 to 180, positive when the subject looks to their
+    own left. The nearest that the model knows is taken; 0 is frontal.
+    """
+    @_builtins.property
+    def crops(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Aligned crops, at most 16, as in EmbedRequest."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        crops: _abc.Iterable[_builtins.bytes] | None = ...,
+        yaw_degrees: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crops", b"crops", "model", b"model", "yaw_degrees", b"yaw_degrees"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrontalizeRequest: _TypeAlias = FrontalizeRequest  # noqa: Y015
+
+@_typing.final
+class FrontalizeResponse(_message.Message):
+    """One synthetic picture per crop, in the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    SYNTHETIC_FIELD_NUMBER: _builtins.int
+    DECODER_SHA256_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    YAW_DEGREES_FIELD_NUMBER: _builtins.int
+    QUEUE_MS_FIELD_NUMBER: _builtins.int
+    INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    synthetic: _builtins.bool
+    """Always true: no camera has seen these faces. A network drew what it takes a person to look like;
+    it may be wrong. For a human reviewer only, never to be stored or compared.
+    """
+    decoder_sha256: _builtins.str
+    """SHA-256 of the drawing network's weights file, lower-case hex."""
+    yaw_degrees: _builtins.float
+    """Yaw that was drawn, in degrees."""
+    queue_ms: _builtins.float
+    """Milliseconds that the crops waited, for both networks."""
+    inference_ms: _builtins.float
+    """Milliseconds that both networks worked."""
+    @_builtins.property
+    def identity(self) -> _model_pb2.ModelIdentity:
+        """Identity of the vectors that the pictures were drawn from."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Each picture is height x width x 3 bytes, RGB, 0-255, rows top to bottom, of the size that the
+        model's CropSpec states.
+        """
+
+    def __init__(
+        self,
+        *,
+        identity: _model_pb2.ModelIdentity | None = ...,
+        synthetic: _builtins.bool = ...,
+        decoder_sha256: _builtins.str = ...,
+        images: _abc.Iterable[_builtins.bytes] | None = ...,
+        yaw_degrees: _builtins.float = ...,
+        queue_ms: _builtins.float = ...,
+        inference_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_sha256", b"decoder_sha256", "identity", b"identity", "images", b"images", "inference_ms", b"inference_ms", "queue_ms", b"queue_ms", "synthetic", b"synthetic", "yaw_degrees", b"yaw_degrees"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrontalizeResponse: _TypeAlias = FrontalizeResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class EmbeddingServiceStub:
                 request_serializer=mien_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=mien_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.Frontalize = channel.unary_unary(
+                '/mien.v1.EmbeddingService/Frontalize',
+                request_serializer=mien_dot_v1_dot_embedding__pb2.FrontalizeRequest.SerializeToString,
+                response_deserializer=mien_dot_v1_dot_embedding__pb2.FrontalizeResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingServiceServicer:
@@ -65,6 +70,15 @@ class EmbeddingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Frontalize(self, request, context):
+        """Draws the faces of crops in another pose, for a person who reviews a decision. What is drawn is
+        synthetic: it is evidence of nothing, and must be neither stored nor compared. Off unless the
+        service was told otherwise, and only for models that can.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EmbeddingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +91,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=mien_dot_v1_dot_embedding__pb2.EmbedRequest.FromString,
                     response_serializer=mien_dot_v1_dot_embedding__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Frontalize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Frontalize,
+                    request_deserializer=mien_dot_v1_dot_embedding__pb2.FrontalizeRequest.FromString,
+                    response_serializer=mien_dot_v1_dot_embedding__pb2.FrontalizeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +153,33 @@ class EmbeddingService:
             '/mien.v1.EmbeddingService/Embed',
             mien_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
             mien_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Frontalize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mien.v1.EmbeddingService/Frontalize',
+            mien_dot_v1_dot_embedding__pb2.FrontalizeRequest.SerializeToString,
+            mien_dot_v1_dot_embedding__pb2.FrontalizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

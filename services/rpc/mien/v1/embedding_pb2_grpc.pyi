@@ -37,6 +37,11 @@ class EmbeddingServiceStub:
     """Lists the models that are loaded here."""
     Embed: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
     """Embeds a batch of crops with one model. All succeed or the call fails."""
+    Frontalize: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.FrontalizeRequest, _embedding_pb2.FrontalizeResponse]
+    """Draws the faces of crops in another pose, for a person who reviews a decision. What is drawn is
+    synthetic: it is evidence of nothing, and must be neither stored nor compared. Off unless the
+    service was told otherwise, and only for models that can.
+    """
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
@@ -47,6 +52,11 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     """Lists the models that are loaded here."""
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds a batch of crops with one model. All succeed or the call fails."""
+    Frontalize: _aio.UnaryUnaryMultiCallable[_embedding_pb2.FrontalizeRequest, _embedding_pb2.FrontalizeResponse]  # type: ignore[assignment]
+    """Draws the faces of crops in another pose, for a person who reviews a decision. What is drawn is
+    synthetic: it is evidence of nothing, and must be neither stored nor compared. Off unless the
+    service was told otherwise, and only for models that can.
+    """
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Aligned crops in, vectors with their identity out. Internal: the gateway is its caller."""
@@ -66,5 +76,16 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedResponse, _abc.Awaitable[_embedding_pb2.EmbedResponse]]:
         """Embeds a batch of crops with one model. All succeed or the call fails."""
+
+    @_abc_1.abstractmethod
+    def Frontalize(
+        self,
+        request: _embedding_pb2.FrontalizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_pb2.FrontalizeResponse, _abc.Awaitable[_embedding_pb2.FrontalizeResponse]]:
+        """Draws the faces of crops in another pose, for a person who reviews a decision. What is drawn is
+        synthetic: it is evidence of nothing, and must be neither stored nor compared. Off unless the
+        service was told otherwise, and only for models that can.
+        """
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

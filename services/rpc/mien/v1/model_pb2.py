@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13mien/v1/model.proto\x12\x07mien.v1\"\x98\x01\n\rModelIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x03 \x01(\t\x12\x1c\n\x14preprocessing_sha256\x18\x04 \x01(\t\x12%\n\x06origin\x18\x05 \x01(\x0e\x32\x15.mien.v1.VectorOrigin\x12\x0b\n\x03map\x18\x06 \x01(\t\"S\n\x08\x43ropSpec\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x10\n\x08template\x18\x03 \x01(\t\x12\x16\n\x0etemplate_scale\x18\x04 \x01(\x01\"Y\n\tThreshold\x12\x0b\n\x03\x66mr\x18\x01 \x01(\x01\x12\x12\n\nsimilarity\x18\x02 \x01(\x01\x12\x14\n\x0cinterval_low\x18\x03 \x01(\x01\x12\x15\n\rinterval_high\x18\x04 \x01(\x01\"\x8a\x02\n\tModelInfo\x12(\n\x08identity\x18\x01 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x1f\n\x04\x63rop\x18\x02 \x01(\x0b\x32\x11.mien.v1.CropSpec\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x1f\n\x06metric\x18\x04 \x01(\x0e\x32\x0f.mien.v1.Metric\x12&\n\nthresholds\x18\x05 \x03(\x0b\x32\x12.mien.v1.Threshold\x12\x0f\n\x07licence\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\x12\x12\n\nis_default\x18\n \x01(\x08*a\n\x0cVectorOrigin\x12\x1d\n\x19VECTOR_ORIGIN_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_ORIGIN_NATIVE\x10\x01\x12\x18\n\x14VECTOR_ORIGIN_MAPPED\x10\x02*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13mien/v1/model.proto\x12\x07mien.v1\"\x98\x01\n\rModelIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x03 \x01(\t\x12\x1c\n\x14preprocessing_sha256\x18\x04 \x01(\t\x12%\n\x06origin\x18\x05 \x01(\x0e\x32\x15.mien.v1.VectorOrigin\x12\x0b\n\x03map\x18\x06 \x01(\t\"S\n\x08\x43ropSpec\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x10\n\x08template\x18\x03 \x01(\t\x12\x16\n\x0etemplate_scale\x18\x04 \x01(\x01\"Y\n\tThreshold\x12\x0b\n\x03\x66mr\x18\x01 \x01(\x01\x12\x12\n\nsimilarity\x18\x02 \x01(\x01\x12\x14\n\x0cinterval_low\x18\x03 \x01(\x01\x12\x15\n\rinterval_high\x18\x04 \x01(\x01\"\xbb\x02\n\tModelInfo\x12(\n\x08identity\x18\x01 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x1f\n\x04\x63rop\x18\x02 \x01(\x0b\x32\x11.mien.v1.CropSpec\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x1f\n\x06metric\x18\x04 \x01(\x0e\x32\x0f.mien.v1.Metric\x12&\n\nthresholds\x18\x05 \x03(\x0b\x32\x12.mien.v1.Threshold\x12\x0f\n\x07licence\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\x12\x12\n\nis_default\x18\n \x01(\x08\x12\x17\n\x0flearned_weights\x18\x0b \x01(\x08\x12\x16\n\x0e\x63\x61n_frontalize\x18\x0c \x01(\x08*a\n\x0cVectorOrigin\x12\x1d\n\x19VECTOR_ORIGIN_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_ORIGIN_NATIVE\x10\x01\x12\x18\n\x14VECTOR_ORIGIN_MAPPED\x10\x02*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.rpc.mien.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VECTORORIGIN']._serialized_start=632
-  _globals['_VECTORORIGIN']._serialized_end=729
-  _globals['_METRIC']._serialized_start=731
-  _globals['_METRIC']._serialized_end=804
+  _globals['_VECTORORIGIN']._serialized_start=681
+  _globals['_VECTORORIGIN']._serialized_end=778
+  _globals['_METRIC']._serialized_start=780
+  _globals['_METRIC']._serialized_end=853
   _globals['_MODELIDENTITY']._serialized_start=33
   _globals['_MODELIDENTITY']._serialized_end=185
   _globals['_CROPSPEC']._serialized_start=187
@@ -42,5 +42,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_THRESHOLD']._serialized_start=272
   _globals['_THRESHOLD']._serialized_end=361
   _globals['_MODELINFO']._serialized_start=364
-  _globals['_MODELINFO']._serialized_end=630
+  _globals['_MODELINFO']._serialized_end=679
 # @@protoc_insertion_point(module_scope)

@@ -193,6 +193,8 @@ class ModelInfo(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    LEARNED_WEIGHTS_FIELD_NUMBER: _builtins.int
+    CAN_FRONTALIZE_FIELD_NUMBER: _builtins.int
     dimension: _builtins.int
     """Length of its vectors."""
     metric: Global___Metric.ValueType
@@ -207,6 +209,10 @@ class ModelInfo(_message.Message):
     """Numeric precision of inference, for example "fp32"."""
     is_default: _builtins.bool
     """True for the model that is used when a request names none."""
+    learned_weights: _builtins.bool
+    """True for a model that has learned what each picture counts for in a template."""
+    can_frontalize: _builtins.bool
+    """True for a model that draws synthetic faces here."""
     @_builtins.property
     def identity(self) -> Global___ModelIdentity:
         """Identity of the vectors that it makes."""
@@ -232,10 +238,12 @@ class ModelInfo(_message.Message):
         device: _builtins.str = ...,
         precision: _builtins.str = ...,
         is_default: _builtins.bool = ...,
+        learned_weights: _builtins.bool = ...,
+        can_frontalize: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["crop", b"crop", "identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crop", b"crop", "device", b"device", "dimension", b"dimension", "engine", b"engine", "identity", b"identity", "is_default", b"is_default", "licence", b"licence", "metric", b"metric", "precision", b"precision", "thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_frontalize", b"can_frontalize", "crop", b"crop", "device", b"device", "dimension", b"dimension", "engine", b"engine", "identity", b"identity", "is_default", b"is_default", "learned_weights", b"learned_weights", "licence", b"licence", "metric", b"metric", "precision", b"precision", "thresholds", b"thresholds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
