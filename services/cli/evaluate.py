@@ -12,6 +12,7 @@ from rich.table import Table
 
 from models.zoo import Zoo
 from services.cli.context import command_settings, run
+from services.cli.evaluate_fusion import evaluate_fusion
 from services.cli.faces import JsonOption
 from services.cli.output import counting, out, print_json
 from services.embedding import load_configured
@@ -33,6 +34,7 @@ def add_commands(app: typer.Typer) -> None:
     """Adds the commands to the root."""
     app.command()(evaluate)
     app.command("evaluate-groups")(evaluate_groups)
+    app.command("evaluate-fusion")(evaluate_fusion)
 
 
 def evaluate(

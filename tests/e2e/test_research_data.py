@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,30 @@ def test_cfp_frontal_profile(mien_home: Path, research_data: Path, cfp_images: P
     found = _evaluate(mien_home, cfp_images, research_data / "cfp" / "pairs_fp.tsv")
     assert found["pairs"] == 1400
     assert found["accuracy"] >= 93
+
+
+def test_templates_of_several_pictures_beat_single_ones(
+    mien_home: Path, cfp_images: Path, tmp_path: Path
+) -> None:
+    for person in sorted(cfp_images.iterdir())[:20]:
+        shutil.copytree(person, tmp_path / person.name)
+    result = run_mien(
+        mien_home, "evaluate-fusion", "--images", tmp_path, "--model", "poseface", "--json",
+        timeout=800,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["weights"] == "quality"
+    assert found["people"] == 20
+    eer = {(point["fusion"], point["images"]): point["eer"] for point in found["points"]}
+    assert eer["weights", 6] < eer["weights", 1]
+    assert eer["mean", 1] == eer["best", 1] == eer["weights", 1]
+    assert found["weight_with_yaw"] < -0.3  # a profile counts for less
+    assert found["weight_with_sharpness"] > 0.3
+
+
+def test_too_few_pictures_of_a_person_are_told(mien_home: Path, cfp_images: Path) -> None:
+    one = sorted(cfp_images.iterdir())[0] / "profile"
+    result = run_mien(mien_home, "evaluate-fusion", "--images", one.parent, "--model", "poseface")
+    assert result.returncode != 0
+    assert "persons have" in result.stderr
