@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from models.drgan.network import FEATURE_DIM, IMAGE_SIDE, Decoder, Encoded
 from models.drgan.options import TrainOptions
 from models.drgan.poses import YawBins
-from models.drgan.report import Examination, fusion_table, measured_table
-from models.drgan.sheets import pose_codes
+from models.drgan.report import Examination, encode, fusion_table, measured_table
+from models.drgan.sheets import invented_sheet, pose_codes
 from models.drgan.train import Generator, build_generator
 from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
 from models.training.onnx_export import Precision, sample_pictures, write_onnx
@@ -83,6 +83,9 @@ def export(
         ),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="decoded faces (OUT/cache)")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="with --data: picture of invented people in every pose")
+    ] = None,
 ) -> None:
     """Write a run's encoder and decoder as ONNX and compare them with torch."""
     generator, bins = load_generator(run)
@@ -102,7 +105,11 @@ def export(
     if people.validation is None:
         raise typer.BadParameter("--data holds nobody who is held out")
     examination = Examination(people.faces, people.validation)
-    measured = examination.of(generator.encoder, torch.device("cpu"), RESAMPLES)
+    cpu = torch.device("cpu")
+    if sheet is not None:
+        features, _ = encode(generator.encoder, examination.crops, cpu)
+        invented_sheet(generator.encoder, generator.decoder, features, bins, sheet)
+    measured = examination.of(generator.encoder, cpu, RESAMPLES)
     console = Console(width=120)
     console.print(measured_table(measured, "exported"))
     console.print(fusion_table(measured.fusion))

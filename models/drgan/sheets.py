@@ -15,6 +15,7 @@ from models.drgan.network import Decoder
 from models.drgan.poses import YawBins
 
 GAP = 2
+SHEET_PEOPLE = 8
 
 
 def pose_codes(bins: Tensor, yaw: Tensor, decoder: Decoder) -> Tensor:
@@ -46,6 +47,30 @@ def rotations(decoder: nn.Module, features: Tensor, bins: YawBins) -> Tensor:
         noise = torch.zeros(count, decoder.noise, device=features.device)
         rows.append(decoder(feature.expand(count, -1), pose_codes(every, yaw, decoder), noise))
     return torch.stack(rows)
+
+
+@torch.no_grad()
+def invented_sheet(
+    encoder: nn.Module, decoder: Decoder, features: Tensor, bins: YawBins, path: Path, seed: int = 0
+) -> None:
+    """A sheet of people who do not exist, for cards and docs.
+
+    Features are drawn from the normal distribution that real ones have; each is made into a
+    frontal face, which is then encoded and turned as if it were a photograph.
+
+    Args:
+        encoder: in evaluation mode.
+        decoder: likewise.
+        features: (N,320) of many people, for mean and covariance; at least 2.
+        bins: of the pose code.
+        path: PNG or JPEG.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    known = features.double().numpy()
+    drawn = rng.multivariate_normal(known.mean(axis=0), np.cov(known.T), SHEET_PEOPLE)
+    invented = rotations(decoder, torch.from_numpy(drawn).float(), bins)[:, bins.frontal]
+    write_sheet(path, invented, rotations(decoder, encoder(invented).feature, bins))
 
 
 def write_sheet(path: Path, given: Tensor | None, made: Tensor) -> None:

@@ -32,7 +32,7 @@ from models.drgan.options import TrainOptions
 from models.drgan.poses import YawBins, merged_bins, symmetric_bins
 from models.drgan.pretrained import PretrainedEncoder
 from models.drgan.report import FIGURES, Examination, measured_table
-from models.drgan.sheets import pose_codes, rotations, write_sheet
+from models.drgan.sheets import SHEET_PEOPLE, pose_codes, rotations, write_sheet
 from models.drgan.warm import Student, WarmRun, start_discriminator
 from models.training.average import Average
 from models.training.checkpoint import CHECKPOINT, load_checkpoint, write_record
@@ -46,7 +46,6 @@ LOSSES = [
 ]  # fmt: skip
 COLUMNS = ["step", "epoch", "rate", *LOSSES, "d_steps", "weight_mean", "weight_std", "images_per_s"]
 ACCURACY_DECAY = 0.95
-SHEET_PEOPLE = 8
 SAMPLE = 64
 
 
