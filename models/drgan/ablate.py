@@ -75,6 +75,7 @@ def run_variant(trainer: Trainer, name: str) -> tuple[Outcome, Outcome]:
     validation = trainer.people.validation
     if validation is None:
         raise ValueError("an ablation needs held-out people")
+    trainer.examination = None  # measured once, below
     trainer.run()
     encoder = load_generator(trainer.out)[0].encoder
     examination = Examination(trainer.people.faces, validation)
