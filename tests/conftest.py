@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tarfile
 from collections.abc import Iterator
@@ -68,10 +69,12 @@ def weightless_mien(mien_home: Path) -> Iterator[Mien]:
     """Mien with an embedder that needs no weights, and at most two references in one request."""
     settings = settings_on_free_ports(mien_home)
     image = settings.image.model_copy(update={"max_bytes": 200_000, "max_references": 2})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.serve.load_configured", weightless_loader())
-        with mien_in_thread(settings.model_copy(update={"image": image})) as running:
-            yield running
+    limited = settings.model_copy(update={"image": image})
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # only at the start: others load real weights
+            patch.setattr("services.serve.load_configured", weightless_loader())
+            running = stack.enter_context(mien_in_thread(limited))
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -47,21 +47,6 @@ def light(weightless_mien: Mien) -> Iterator[face_pb2_grpc.FaceServiceStub]:
 
 
 @pytest.fixture(scope="module")
-def obama(portraits: Path) -> bytes:
-    return jpeg(portrait(portraits, "obama.jpg"))
-
-
-@pytest.fixture(scope="module")
-def obama2(portraits: Path) -> bytes:
-    return jpeg(portrait(portraits, "obama2.jpg"))
-
-
-@pytest.fixture(scope="module")
-def biden(portraits: Path) -> bytes:
-    return jpeg(portrait(portraits, "biden.jpg"))
-
-
-@pytest.fixture(scope="module")
 def both(portraits: Path) -> bytes:
     small, large = portrait(portraits, "biden.jpg", 300), portrait(portraits, "obama2.jpg", 480)
     return jpeg(side_by_side(small, large))
