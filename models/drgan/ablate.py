@@ -19,7 +19,7 @@ from rich.table import Table
 
 from models.drgan.export import load_generator
 from models.drgan.options import Profile, profile_options
-from models.drgan.report import Examination, Measured, encode
+from models.drgan.report import Examination, Measured, encode, redrawn
 from models.drgan.train import Trainer
 from models.evaluation.bootstrap import Interval
 from models.training.validation import TARGET_FMR, shown, tar_intervals
@@ -51,6 +51,7 @@ class Outcome:
     Attributes:
         name: a key of `VARIANTS`, or "teacher".
         tar: per bin, at a false-match rate of 1e-2, with a 95 % interval over people.
+        synthetic: the same for features of faces drawn from the front; empty for the teacher.
         fusion: the same for templates, by "weights of 6" and the like; empty for the teacher.
         weight_yaw: rank correlation of the fusion weight with |yaw|.
         weight_blur: with the sigma of a blur.
@@ -58,6 +59,7 @@ class Outcome:
 
     name: str
     tar: dict[str, Interval]
+    synthetic: dict[str, Interval]
     fusion: dict[str, Interval]
     weight_yaw: float
     weight_blur: float
@@ -77,7 +79,8 @@ def run_variant(trainer: Trainer, name: str) -> tuple[Outcome, Outcome]:
         raise ValueError("an ablation needs held-out people")
     trainer.examination = None  # measured once, below
     trainer.run()
-    encoder = load_generator(trainer.out)[0].encoder
+    generator, bins = load_generator(trainer.out)
+    encoder = generator.encoder
     examination = Examination(trainer.people.faces, validation)
     cpu = torch.device("cpu")
     measured: Measured = examination.of(encoder, cpu)
@@ -92,6 +95,9 @@ def run_variant(trainer: Trainer, name: str) -> tuple[Outcome, Outcome]:
         Outcome(
             name,
             tar_intervals(validation, people, features),
+            tar_intervals(
+                validation, people, redrawn(encoder, generator.decoder, features, bins, cpu)
+            ),
             fusion,
             measured.weight_yaw,
             measured.weight_blur,
@@ -99,6 +105,7 @@ def run_variant(trainer: Trainer, name: str) -> tuple[Outcome, Outcome]:
         Outcome(
             "teacher",
             tar_intervals(validation, people, validation.teacher),
+            {},
             {},
             float("nan"),
             float("nan"),
@@ -111,12 +118,14 @@ def outcome_table(outcomes: list[Outcome]) -> Table:
     table = Table(title=f"TAR at a false-match rate of {TARGET_FMR:g} [95 % interval over people]")
     table.add_column("variant")
     fusions = list(dict.fromkeys(name for outcome in outcomes for name in outcome.fusion))
-    for name in (*BINS, *fusions, "weight, |yaw|", "weight, blur"):
+    drawn = [f"synthetic {name}" for name in BINS[:2]]
+    for name in (*BINS, *drawn, *fusions, "weight, |yaw|", "weight, blur"):
         table.add_column(name, justify="right")
     for outcome in outcomes:
         table.add_row(
             outcome.name,
             *(shown(outcome.tar.get(name)) for name in BINS),
+            *(shown(outcome.synthetic.get(name)) for name in BINS[:2]),
             *(shown(outcome.fusion.get(name)) for name in fusions),
             f"{outcome.weight_yaw:.2f}",
             f"{outcome.weight_blur:.2f}",

@@ -8,6 +8,7 @@ L2-normalised, and `weight` (B,1), the image's fusion weight in (0,1). The decod
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from models.drgan.network import FEATURE_DIM, IMAGE_SIDE, Decoder, Encoded
 from models.drgan.options import TrainOptions
 from models.drgan.poses import YawBins
-from models.drgan.report import Examination, encode, fusion_table, measured_table
+from models.drgan.report import Examination, encode, fusion_table, measured_table, redrawn
 from models.drgan.sheets import invented_sheet, pose_codes
 from models.drgan.train import Generator, build_generator
 from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
@@ -106,12 +107,15 @@ def export(
         raise typer.BadParameter("--data holds nobody who is held out")
     examination = Examination(people.faces, people.validation)
     cpu = torch.device("cpu")
+    features, _ = encode(generator.encoder, examination.crops, cpu)
     if sheet is not None:
-        features, _ = encode(generator.encoder, examination.crops, cpu)
         invented_sheet(generator.encoder, generator.decoder, features, bins, sheet)
     measured = examination.of(generator.encoder, cpu, RESAMPLES)
     console = Console(width=120)
     console.print(measured_table(measured, "exported"))
+    drawn = redrawn(generator.encoder, generator.decoder, features, bins, cpu)
+    synthetic = replace(measured, bins=people.validation.figures(drawn), fusion=[])
+    console.print(measured_table(synthetic, "synthetic: features of faces drawn from the front"))
     console.print(fusion_table(measured.fusion))
 
 

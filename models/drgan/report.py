@@ -12,7 +12,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from models.drgan.batches import to_tensor
-from models.drgan.network import Encoded
+from models.drgan.network import Decoder, Encoded
+from models.drgan.poses import YawBins
+from models.drgan.sheets import pose_codes
 from models.evaluation.fusion import SIZES, FusionPoint, fusion_curve, rank_correlation
 from models.training.faces import BORDER, CROP_SIDE, Faces
 from models.training.validation import Validation, Verification
@@ -132,6 +134,35 @@ def encode(
         features.append(encoded.feature.float().cpu())
         weights.append(encoded.weight.float().cpu()[:, 0])
     return torch.cat(features), torch.cat(weights)
+
+
+@torch.no_grad()
+def redrawn(
+    encoder: nn.Module, decoder: Decoder, features: Tensor, bins: YawBins, device: torch.device
+) -> Tensor:
+    """Features of the faces that the decoder draws, frontal, of features.
+
+    The row "synthetic" of the paper's Table 2: what of a person survives the drawing.
+
+    Args:
+        encoder: in evaluation mode.
+        decoder: likewise.
+        features: (N,320).
+        bins: of the pose code.
+        device: where both are.
+
+    Returns:
+        (N,320), on the CPU.
+    """
+    parts = []
+    for start in range(0, len(features), BATCH):
+        given = features[start : start + BATCH].to(device)
+        front = torch.full((len(given),), bins.frontal, device=device)
+        codes = pose_codes(front, torch.zeros(len(given), device=device), decoder)
+        noise = torch.zeros(len(given), decoder.noise, device=device)
+        encoded: Encoded = encoder(decoder(given, codes, noise))
+        parts.append(encoded.feature.float().cpu())
+    return torch.cat(parts)
 
 
 def measured_table(measured: Measured, title: str) -> Table:
