@@ -22,6 +22,7 @@ from models.drgan.options import Profile, profile_options
 from models.drgan.report import Examination, Measured, encode, redrawn
 from models.drgan.train import Trainer
 from models.evaluation.bootstrap import Interval
+from models.training.options_cli import CacheOption, DataOption, RunOption, StartOption
 from models.training.validation import TARGET_FMR, shown, tar_intervals
 
 FACES = 48
@@ -135,19 +136,16 @@ def outcome_table(outcomes: list[Outcome]) -> Table:
 
 @app.command()
 def ablate(
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="index.tsv and tars")],
-    out: Annotated[Path, typer.Option(help="folder; a run that is there goes on")],
-    start: Annotated[
-        Path,
-        typer.Option(exists=True, dir_okay=False, help="SFace's or PoseFace's ONNX file: teacher"),
-    ],
+    data: DataOption,
+    out: RunOption,
+    start: StartOption,
     profile: Annotated[Profile, typer.Option(help="preset")] = "cpu",
     epochs: Annotated[
         float, typer.Option(min=0, help="of the variants with n=4; the others see as many faces")
     ] = 1.0,
     limit: Annotated[int, typer.Option(min=0, help="people of each; 0 is all")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="of all variants")] = 1,
-    cache: Annotated[Path | None, typer.Option(help="shared cache (OUT/cache)")] = None,
+    cache: CacheOption = None,
     warm: Annotated[Path | None, typer.Option(help="shared warm start (OUT/warm)")] = None,
 ) -> None:
     """Train the variants one after another and write ablation.json and a table."""

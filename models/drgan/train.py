@@ -342,9 +342,3 @@ class Trainer(Run[Batch]):
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp)
-
-
-if __name__ == "__main__":
-    from models.drgan.command import app
-
-    app()

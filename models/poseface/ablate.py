@@ -24,6 +24,7 @@ from models.poseface.network import serving_network
 from models.poseface.options import Profile, TrainOptions, profile_options
 from models.poseface.report import validation_figures
 from models.poseface.train import Trainer
+from models.training.options_cli import CacheOption, DataOption, RunOption
 from models.training.teacher import embed
 from models.training.validation import BINS, TARGET_FMR, shown, tar_intervals
 
@@ -102,14 +103,14 @@ def outcome_table(outcomes: list[Outcome]) -> Table:
 
 @app.command()
 def ablate(
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="index.tsv and tars")],
-    out: Annotated[Path, typer.Option(help="folder; a run that is there goes on")],
+    data: DataOption,
+    out: RunOption,
     sface: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="SFace's ONNX file")],
     profile: Annotated[Profile, typer.Option(help="preset")] = "cpu",
     epochs: Annotated[float, typer.Option(min=0, help="of each variant")] = 1.0,
     limit: Annotated[int, typer.Option(min=0, help="faces of each; 0 is all")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="of all variants")] = 1,
-    cache: Annotated[Path | None, typer.Option(help="shared cache (OUT/cache)")] = None,
+    cache: CacheOption = None,
 ) -> None:
     """Train the four variants one after another and write ablation.json and a table."""
     console = Console()

@@ -1,4 +1,4 @@
-"""PoseFace's training loop: `python -m models.poseface.train --data DIR --out DIR --sface FILE`.
+"""PoseFace's training loop: `mien train poseface --data DIR --out DIR --sface FILE`.
 
 A run can be killed at any time: it saves every few minutes and on SIGTERM or SIGINT, and the same
 command goes on from there, step for step as if it had not stopped.
@@ -202,9 +202,3 @@ class Trainer(Run[Batch]):
         self.average.network.load_state_dict(state["average"])
         self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
-
-
-if __name__ == "__main__":
-    from models.poseface.command import app
-
-    app()

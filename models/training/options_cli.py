@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -13,6 +14,19 @@ from pydantic.fields import FieldInfo
 
 from models.training.augment import Augmentation
 from models.training.checkpoint import read_options
+from models.training.loop import TrainingError
+
+DataOption = Annotated[Path, typer.Option(exists=True, file_okay=False, help="index.tsv and tars")]
+RunOption = Annotated[Path, typer.Option(help="folder of the run; a run that is there goes on")]
+StartOption = Annotated[
+    Path, typer.Option(exists=True, dir_okay=False, help="SFace's or PoseFace's ONNX file: teacher")
+]
+CacheOption = Annotated[Path | None, typer.Option(help="decoded faces, teacher features")]
+OptionsFromOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="a run.json to begin from, not a profile"),
+]
+"""What all training commands ask for, in the same words."""
 
 AUGMENT_PREFIX = "augment_"
 AUGMENT_FIELD = "augmentation"
@@ -46,6 +60,16 @@ def chosen_options(
         return kind.model_validate({**old, **changes, AUGMENT_FIELD: look})
     except ValueError as error:  # pydantic's
         raise typer.BadParameter(str(error)) from error
+
+
+@contextmanager
+def told_errors(method: str) -> Iterator[None]:
+    """Ends the command with a line and exit code 1 where a run cannot go on."""
+    try:
+        yield
+    except TrainingError as error:
+        typer.echo(f"{method}: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def with_options(
