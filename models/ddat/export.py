@@ -2,7 +2,8 @@
 
 The file takes `image` (B,3,112,112), RGB, -1 to 1, any batch: what `degradations.network_input`
 makes of a face of few pixels with the run's way of up-sampling. It gives `enhanced`, of the same
-shape and range. Adaptor, discriminator and classifier stay behind.
+shape and range. Adaptor, discriminator and classifier stay behind. With `--verifier` the run's V is
+written too, as an embedder: `data` (B,3,112,112), RGB, 0-255, to `embedding` (B,d).
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from models.ddat.options import TrainOptions
 from models.ddat.report import DOMAINS, Examination
 from models.ddat.sheets import draw_curve
 from models.ddat.train import build_generator
+from models.ddat.verifier import Verifier
 from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
 from models.training.onnx_export import Precision, sample_pictures, write_onnx
 from models.training.people import load_people
 
-MODEL_FILE, CURVE_FILE, CURVE_PICTURE = "ddat.onnx", "curve.json", "curve.png"
+MODEL_FILE, VERIFIER_FILE = "ddat.onnx", "verifier.onnx"
+CURVE_FILE, CURVE_PICTURE = "curve.json", "curve.png"
 SAMPLES = 4
 
 app = typer.Typer(help="DDAT: export a trained run.", add_completion=False)
@@ -57,6 +60,21 @@ def load_generator(run: Path) -> tuple[Generator, TrainOptions]:
     generator = build_generator(options)
     generator.load_state_dict(load_checkpoint(run / CHECKPOINT)["average"])
     return generator.eval(), options
+
+
+def load_verifier(run: Path, options: TrainOptions, start: Path) -> Verifier:
+    """V of a run's folder; `start` is the file that the run began from.
+
+    Raises:
+        typer.BadParameter: it is another file.
+    """
+    begun: str = json.loads((run / RECORD).read_text())["teacher_sha256"]
+    if begun != hashlib.sha256(start.read_bytes()).hexdigest():
+        raise typer.BadParameter(f"{start.name} is not the file that the run began from")
+    state = load_checkpoint(run / CHECKPOINT)["verifier"]
+    verifier = Verifier(start, state["centres"], options.verifier_stages, options.scale)
+    verifier.load_own_state(state)
+    return verifier.eval()
 
 
 def curve_facts(measured: Measured, options: TrainOptions, teacher: Path) -> dict[str, Any]:
@@ -112,7 +130,8 @@ def export(
     out: Annotated[Path, typer.Option(help=f"folder for {MODEL_FILE} and {CURVE_FILE}")],
     precision: Annotated[Precision, typer.Option(help="of the stored weights")] = "fp16",
     start: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="teacher's file, for --data")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="teacher's file, for --data, --verifier"),
     ] = None,
     data: Annotated[
         Path | None,
@@ -120,6 +139,9 @@ def export(
             exists=True, file_okay=False, help="training data: measure on held-out people"
         ),
     ] = None,
+    verifier: Annotated[
+        bool, typer.Option("--verifier", help="the run's V too, as an embedder; needs --start")
+    ] = False,
     cache: Annotated[Path | None, typer.Option(help="decoded faces (OUT/cache)")] = None,
     faces: Annotated[int, typer.Option(min=0, help="held-out faces to measure; 0 is all")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="of the intervals")] = RESAMPLES,
@@ -129,10 +151,17 @@ def export(
     images = {"image": sample_pictures(SAMPLES, FULL_SIDE) / 127.5 - 1}
     made = write_onnx(Served(generator), out / MODEL_FILE, images, ["enhanced"], precision)
     typer.echo(str(made))
+    if start is None:
+        if verifier or data is not None:
+            raise typer.BadParameter("--data and --verifier need --start")
+        return
+    if verifier:
+        pictures = {"data": sample_pictures(SAMPLES, FULL_SIDE)}
+        embedder = load_verifier(run, options, start).embedder()
+        written = write_onnx(embedder, out / VERIFIER_FILE, pictures, ["embedding"], precision)
+        typer.echo(str(written))
     if data is None:
         return
-    if start is None:
-        raise typer.BadParameter("--data needs --start")
     people = load_people(options, data, cache or out / "cache", start)
     if people.validation is None:
         raise typer.BadParameter("--data holds nobody who is held out")

@@ -197,8 +197,15 @@ def test_the_exported_file_draws_as_the_averaged_generator(
 ) -> None:
     trainer = Trainer(options(limit=2), data_folder, tmp_path, cache, zoo_poseface)
     torch.nn.init.normal_(trainer.average.network.d1.weight, 0, 0.2)
+    dense = trainer.networks.verifier.dense
+    assert dense is not None
+    torch.nn.init.normal_(dense.weight, 0, 0.01)
     trainer.save()
-    made = CliRunner().invoke(export.app, ["--run", str(tmp_path), "--out", str(tmp_path / "onnx")])
+    run = ["--run", str(tmp_path), "--out", str(tmp_path / "onnx"), "--verifier"]
+    made = CliRunner().invoke(export.app, run)
+    assert made.exit_code == 2
+    assert "need --start" in made.output
+    made = CliRunner().invoke(export.app, [*run, "--start", str(zoo_poseface)])
     assert made.exit_code == 0, made.output
 
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / export.MODEL_FILE))
@@ -211,6 +218,13 @@ def test_the_exported_file_draws_as_the_averaged_generator(
     np.testing.assert_allclose(enhanced, ours, atol=0.01)
     assert np.abs(enhanced - image).mean() > 0.01
     assert np.abs(enhanced).max() <= 1
+
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / export.VERIFIER_FILE))
+    (embedding,) = session.run(["embedding"], {"data": ((image + 1) * 127.5).astype(np.float32)})
+    with torch.no_grad():
+        own = trainer.networks.verifier(torch.from_numpy(image)).own.numpy()
+    cosine = (embedding * own).sum(axis=1) / np.linalg.norm(embedding, axis=1)
+    assert cosine.min() > 0.999
 
 
 def test_every_option_of_the_model_is_an_option_of_the_command() -> None:
