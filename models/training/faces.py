@@ -30,6 +30,7 @@ BORDER = 8
 """Pixels around the 112x112 template in a 128x128 crop."""
 
 NOBODY = -1
+EYES_COLUMN = "inter_eye_px_in_source"
 POINT_COLUMNS = [f"{axis}{k}" for k in range(5) for axis in "xy"]
 
 
@@ -47,6 +48,7 @@ class Faces:
         people: N person labels, empty where nobody is named.
         points: (N,5,2) px in crop coordinates.
         euler: (N,3) pitch, yaw, roll, degrees; NaN where no pose fits.
+        eyes: (N,) distance between the eyes in the picture that the crop was cut from, px.
         fingerprint: SHA-256 over index and tars.
     """
 
@@ -55,6 +57,7 @@ class Faces:
     people: list[str]
     points: Floats
     euler: Floats
+    eyes: Floats
     fingerprint: str
 
     def __len__(self) -> int:
@@ -98,6 +101,7 @@ def load_faces(folder: Path, cache: Path) -> Faces:
         people=[row["person"] for row in rows],
         points=points,
         euler=_euler(points, store),
+        eyes=np.array([float(row[EYES_COLUMN]) for row in rows], dtype=np.float32),
         fingerprint=mark,
     )
 

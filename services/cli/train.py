@@ -27,7 +27,10 @@ def training_app() -> typer.Typer:
     if sys.argv[1:2] != ["train"]:
         return app
     try:
-        from models.drgan import ablate as drgan_ablate  # noqa: PLC0415 - see above
+        from models.ddat import ablate as ddat_ablate  # noqa: PLC0415 - see above
+        from models.ddat import command as ddat  # noqa: PLC0415
+        from models.ddat import export as ddat_export  # noqa: PLC0415
+        from models.drgan import ablate as drgan_ablate  # noqa: PLC0415
         from models.drgan import command as drgan  # noqa: PLC0415
         from models.drgan import export as drgan_export  # noqa: PLC0415
         from models.poseface import ablate, command, export  # noqa: PLC0415
@@ -35,6 +38,9 @@ def training_app() -> typer.Typer:
         raise SettingsError(
             f"{error.name} is not installed. Training needs: pip install 'mien[train]'"
         ) from error
+    app.command("ddat")(ddat.train)
+    app.command("ddat-ablate")(ddat_ablate.ablate)
+    app.command("ddat-export")(ddat_export.export)
     app.command("drgan")(drgan.train)
     app.command("drgan-ablate")(drgan_ablate.ablate)
     app.command("drgan-export")(drgan_export.export)

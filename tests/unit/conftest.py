@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from models.zoo import Zoo
+
 PEOPLE, IMAGES = 6, 4
 TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
 
@@ -37,3 +39,10 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "index.tsv").open("w", newline="") as file:
         csv.writer(file, delimiter="\t").writerows([header, *rows])
     return folder
+
+
+@pytest.fixture(scope="session")
+def zoo_poseface(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The released PoseFace, which lies in the repository."""
+    zoo = Zoo(tmp_path_factory.mktemp("home"))
+    return zoo.weights(zoo.embedder("poseface@1"))
