@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +22,7 @@ from models.ddat.options import Profile, profile_options
 from models.ddat.report import Examination
 from models.ddat.train import Trainer
 from models.evaluation.bootstrap import Interval
+from models.training.options_cli import CacheOption, DataOption, RunOption, StartOption
 from models.training.validation import TARGET_FMR, shown
 
 DOMAINS: tuple[DomainName, ...] = ("source", "target")
@@ -156,20 +156,15 @@ def outcome_table(outcomes: list[Outcome], clean: float) -> Table:
 
 @app.command()
 def ablate(
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="index.tsv and tars")],
-    out: Annotated[Path, typer.Option(help="folder; a run that is there goes on")],
-    start: Annotated[
-        Path,
-        typer.Option(
-            exists=True, dir_okay=False, help="SFace's or PoseFace's ONNX file: teacher, verifier"
-        ),
-    ],
+    data: DataOption,
+    out: RunOption,
+    start: StartOption,
     profile: Annotated[Profile, typer.Option(help="preset")] = "cpu",
     epochs: Annotated[float, typer.Option(min=0, help="of each variant")] = 0.5,
     limit: Annotated[int, typer.Option(min=0, help="source faces of each; 0 is all")] = 0,
     faces: Annotated[int, typer.Option(min=0, help="held-out faces to measure; 0 is all")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="of all variants")] = 1,
-    cache: Annotated[Path | None, typer.Option(help="shared cache (OUT/cache)")] = None,
+    cache: CacheOption = None,
 ) -> None:
     """Train the variants one after another and write ablation.json and a table."""
     console = Console(width=220)

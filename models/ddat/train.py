@@ -189,9 +189,3 @@ class Trainer(Run[Batch]):
         if tensor.ndim != 4:
             return tensor.to(self.device)
         return tensor.to(self.device, memory_format=torch.channels_last)
-
-
-if __name__ == "__main__":
-    from models.ddat.command import app
-
-    app()
