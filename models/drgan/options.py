@@ -42,7 +42,7 @@ class TrainOptions(PeopleOptions):
     )
     augmentation: Augmentation = LOOK
 
-    warm_epochs: float = Field(4.0, ge=0, description="distillation before the first GAN step")
+    warm_epochs: float = Field(3.0, ge=0, description="distillation before the first GAN step")
     warm_batch: int = Field(64, ge=2, description="faces per step of that")
     warm_lr: float = Field(1e-3, gt=0, description="Adam's in that")
 
@@ -55,7 +55,7 @@ class TrainOptions(PeopleOptions):
     )
     keep_weight: float = Field(1.0, ge=0, description="encoder's distillation in the GAN phase")
 
-    epochs: float = Field(10.0, gt=0, description="passes over the people")
+    epochs: float = Field(7.5, gt=0, description="passes over the people")
     lr: float = Field(2e-4, gt=0, description="Adam's, of decoder and discriminator")
     lr_encoder: float = Field(2e-5, ge=0, description="of the encoder's feature")
     lr_weight: float = Field(2e-4, ge=0, description="of a pretrained encoder's fusion weight")
