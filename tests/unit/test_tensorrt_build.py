@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from models.zoo import Zoo
+from models.zoo import EmbedderCard, Zoo
 from services.runtime import tensorrt_build
 from services.runtime.engine import EngineError, EngineOptions, TensorInfo
 from services.runtime.plan_cache import PlanCache
@@ -185,12 +185,14 @@ def test_without_onnx_a_network_is_built_as_it_is_or_not_at_all(
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize(("name", "free"), [("yunet", _FREE_SIDES), ("sface", ())])
+@pytest.mark.parametrize("name", [card.reference for card in Zoo(Path("nowhere")).cards()])
 def test_the_released_models_are_built(
-    tmp_path: Path, mien_home: Path, name: str, free: Any, precision: str, record_property: Any
+    tmp_path: Path, mien_home: Path, name: str, precision: str, record_property: Any
 ) -> None:
     zoo = Zoo(mien_home)
-    weights = zoo.weights(zoo.card(name))
+    card = zoo.card(name)
+    weights = zoo.weights(card)
+    free = () if isinstance(card, EmbedderCard) else _FREE_SIDES
     options = _options(precision, free_dimensions=free)
     with capture_logs() as logs:
         path = build_plan(weights, options, _TARGET, cache=PlanCache(tmp_path))
@@ -199,6 +201,14 @@ def test_the_released_models_are_built(
     record_property("bytes", path.stat().st_size)
     print(f"{name} {precision}: {logs[0]['seconds']} s, {path.stat().st_size} bytes")  # noqa: T201
     assert path.stat().st_size > 1_000_000
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_released_decoder_with_three_inputs_is_built(tmp_path: Path) -> None:
+    zoo = Zoo(tmp_path)
+    decoder = zoo.decoder(zoo.embedder("drgan@1"))
+    plan = build_plan(decoder, _options(), _TARGET, cache=PlanCache(tmp_path))
+    assert plan.stat().st_size > 1_000_000
 
 
 def test_without_any_tensorrt_the_error_says_so(
