@@ -11,6 +11,7 @@ from models.ddat.losses import Gan, Reading
 from models.ddat.network import GROUPS, Norm
 from models.training.augment import Augmentation
 from models.training.people import PeopleOptions
+from models.training.profiles import options_of
 
 Profile = Literal["cpu", "gpu"]
 Adversary = Literal["reversal", "swapped"]
@@ -175,9 +176,4 @@ GPU_CHANGES: dict[str, Any] = {
 
 def profile_options(profile: Profile, changes: dict[str, Any] | None = None) -> TrainOptions:
     """The options of a profile with `changes` laid over them."""
-    base = GPU_CHANGES if profile == "gpu" else {}
-    given = dict(changes or {})
-    look = given.pop("augmentation", None)
-    if look is not None:
-        given["augmentation"] = {**LOOK.model_dump(), **look}
-    return TrainOptions.model_validate({**base, **given})
+    return options_of(TrainOptions, GPU_CHANGES if profile == "gpu" else {}, LOOK, changes)

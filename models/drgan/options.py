@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from models.drgan.network import Variant
 from models.training.augment import Augmentation
 from models.training.people import PeopleOptions
+from models.training.profiles import options_of
 
 Profile = Literal["cpu", "gpu"]
 EncoderKind = Literal["paper", "pretrained"]
@@ -104,9 +105,4 @@ GPU_CHANGES: dict[str, Any] = {
 
 def profile_options(profile: Profile, changes: dict[str, Any] | None = None) -> TrainOptions:
     """The options of a profile with `changes` laid over them."""
-    base = GPU_CHANGES if profile == "gpu" else {}
-    given = dict(changes or {})
-    look = given.pop("augmentation", None)
-    if look is not None:
-        given["augmentation"] = {**LOOK.model_dump(), **look}
-    return TrainOptions.model_validate({**base, **given})
+    return options_of(TrainOptions, GPU_CHANGES if profile == "gpu" else {}, LOOK, changes)
