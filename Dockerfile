@@ -1,5 +1,5 @@
 # Mien for the CPU: one image for every service, chosen by command (`serve gateway`,
-# `serve embedding`, or `serve` alone for all of them in one process).
+# `serve embedding`, `serve enhancement`, or `serve` alone for all of them in one process).
 
 # A tag and not a digest: the base gets Debian's and Python's security fixes under its tag, and the
 # image is meant to be built anew for each release. Who needs bit-for-bit builds puts the digest of
@@ -49,7 +49,8 @@ ENV PATH=/opt/mien/bin:$PATH \
     MIEN_HOME=/var/lib/mien \
     MIEN_GATEWAY__HTTP_HOST=0.0.0.0 \
     MIEN_GATEWAY__GRPC_HOST=0.0.0.0 \
-    MIEN_EMBEDDING__HOST=0.0.0.0
+    MIEN_EMBEDDING__HOST=0.0.0.0 \
+    MIEN_ENHANCEMENT__HOST=0.0.0.0
 
 # Only the models that an operator adds. The released weights beside it stay part of the image: in a
 # volume, those of an older release would hide those of a newer one.
@@ -57,12 +58,12 @@ VOLUME /var/lib/mien/models
 
 USER 10001:10001
 WORKDIR /tmp
-# REST, gRPC, the embedding service, its metrics.
-EXPOSE 8000 50051 50052 8001
+# REST, gRPC; embedding and enhancement service, each with its metrics.
+EXPOSE 8000 50051 50052 8001 50053 8002
 
-# For the gateway and for all in one process. The embedding service speaks no HTTP but its metrics:
-# there, use `mien health 127.0.0.1:50052`, as docker-compose.yml does. No proxy: one that the
-# environment names for outgoing calls must not get between a container and itself.
+# For the gateway and for all in one process. The other services speak no HTTP but metrics and the
+# inference protocol: there, use `mien health 127.0.0.1:50052`, as docker-compose.yml does. No proxy:
+# one that the environment names for outgoing calls must not get between a container and itself.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ.get('MIEN_GATEWAY__HTTP_PORT', '8000') + '/healthz/live', timeout=2)"]
 

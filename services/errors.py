@@ -134,6 +134,13 @@ class Errors(Enum):
         _S.NOT_FOUND,
         "`GET /v1/models` lists the models that are served.",
     )
+    ENHANCER_UNKNOWN = ErrorKind(
+        "enhancer_unknown",
+        "No such enhancer is served",
+        404,
+        _S.NOT_FOUND,
+        "`ListEnhancers` names those that are; `MIEN_ENHANCEMENT__MODELS` says which are loaded.",
+    )
     THRESHOLD_UNKNOWN = ErrorKind(
         "threshold_unknown",
         "The model has no threshold for that false-match rate",
@@ -184,6 +191,13 @@ class Errors(Enum):
         503,
         _S.UNAVAILABLE,
         "Try again; if it lasts, look at the embedding service's health.",
+    )
+    ENHANCEMENT_UNAVAILABLE = ErrorKind(
+        "enhancement_unavailable",
+        "The enhancement service does not answer",
+        503,
+        _S.UNAVAILABLE,
+        "Try again; if it lasts, look at the enhancement service's health.",
     )
     DEADLINE_EXCEEDED = ErrorKind(
         "deadline_exceeded",

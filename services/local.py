@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from models.zoo import Zoo
 from services.embedding import EmbeddingService, InProcessLink, load_configured
+from services.enhancement import EnhancementService, load_enhancer
+from services.enhancement import InProcessLink as EnhancementLink
 from services.gateway.core import Gateway
 from services.gateway.embedding_client import EmbeddingClient
+from services.gateway.enhancement import FaceEnhancement
 from services.gateway.pipeline import PicturePipeline
-from services.gateway.server import load_pipeline
+from services.gateway.server import face_enhancement, load_pipeline
 from services.settings import Settings
 
 
@@ -24,11 +27,13 @@ class LocalMien:
         gateway: the core.
         pipeline: its work on one picture.
         embedding: its way to the embedding service, which runs in this process too.
+        enhancement: what mends poor faces.
     """
 
     gateway: Gateway
     pipeline: PicturePipeline
     embedding: EmbeddingClient
+    enhancement: FaceEnhancement
 
 
 @asynccontextmanager
@@ -48,9 +53,18 @@ async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterat
     pipeline = await asyncio.to_thread(load_pipeline, zoo, settings)
     service = EmbeddingService(embedders, settings.embedding)
     client = EmbeddingClient(InProcessLink(service), settings.gateway.timeout_seconds)
-    gateway = Gateway(pipeline, client, settings)
+    mending, link = None, None
+    if settings.gateway.enhance and settings.enhancement.models:
+        names = settings.enhancement.models
+        enhancers = [load_enhancer(zoo, name, settings.engine) for name in names]
+        mending = EnhancementService(enhancers, settings.enhancement)
+        link = EnhancementLink(mending)
+    enhancement = face_enhancement(link, settings)
+    gateway = Gateway(pipeline, client, enhancement, settings)
     try:
-        yield LocalMien(gateway, pipeline, client)
+        yield LocalMien(gateway, pipeline, client, enhancement)
     finally:
         await gateway.close()
         await service.close()
+        if mending is not None:
+            await mending.close()

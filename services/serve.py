@@ -1,7 +1,7 @@
 """Runs services: all of them in one process, or one by name. Same code, same messages.
 
-In one process the gateway calls the embedding service directly, without the wire between them; the
-service listens there all the same.
+In one process the gateway calls the other services directly, without the wire between them; they
+listen there all the same.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from services.embedding import (
     Embedder,
     EmbeddingServer,
     Frontalizer,
-    InProcessLink,
     load_configured,
     load_frontalizer,
 )
-from services.gateway.embedding_client import EmbeddingLink, RpcLink
+from services.embedding import InProcessLink as EmbeddingInProcess
+from services.enhancement import EnhancementServer, Enhancer, load_enhancer
+from services.enhancement import InProcessLink as EnhancementInProcess
+from services.gateway import embedding_client, enhancement_client
 from services.gateway.server import GatewayServer
 from services.http_server import HttpServer
+from services.model_server import ModelServer
 from services.settings import Settings, SettingsError
 from services.telemetry import get_logger, mark_build
 
 _log = get_logger(__name__)
 
-Service = Literal["all", "gateway", "embedding"]
+Service = Literal["all", "gateway", "embedding", "enhancement"]
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,16 @@ class Running:
     """Where a running Mien can be reached; None for what this process does not serve.
 
     Attributes:
-        rest_url: the gateway's REST, or the embedding service's when it runs alone.
+        rest_url: the gateway's REST, or that of the one service that runs here.
         grpc_address: the gateway's gRPC.
         embedding_address: the embedding service's gRPC.
+        enhancement_address: the enhancement service's gRPC.
     """
 
-    rest_url: str | None
-    grpc_address: str | None
-    embedding_address: str | None
+    rest_url: str | None = None
+    grpc_address: str | None = None
+    embedding_address: str | None = None
+    enhancement_address: str | None = None
 
 
 @asynccontextmanager
@@ -61,43 +66,114 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
         service: "all", or one by name.
 
     Raises:
-        SettingsError: the gateway is to run alone and is not told where the embedding service is.
+        SettingsError: the gateway is to run alone and is not told where the embedding service is,
+            or the enhancement service without any enhancer.
         ZooError: a model is not known, or its weights are not here.
         EngineError: no engine can run a model.
         MienError: the embedding service does not answer.
     """
     mark_build()
     zoo = Zoo(settings.home)
-    grace = settings.gateway.drain_seconds
     async with AsyncExitStack() as stack:
-        embedding_address = settings.gateway.embedding_address
-        link: EmbeddingLink | None = None
-        if service == "embedding" or (service == "all" and embedding_address is None):
-            address = _embedding_listen_address(settings, service, stack)
-            embedding = await asyncio.to_thread(_load_embedding, settings, zoo)
-            drawing = await asyncio.to_thread(_load_frontalizers, settings, zoo, embedding)
-            server = EmbeddingServer(embedding, address, settings.embedding, drawing)
-            await server.start()
-            stack.push_async_callback(server.stop, grace)
-            embedding_address = server.address
-            link = InProcessLink(server.service)
+        house = _House(settings, zoo, stack)
         if service == "embedding":
-            http = _embedding_http(settings, server)
-            http.start()
-            stack.push_async_callback(http.stop)
-            yield Running(http.url, None, embedding_address)
-            return
-        if link is None and embedding_address is not None:
-            link = RpcLink(embedding_address)
-        if link is None:
+            server: ModelServer = await house.embedding()
+            yield Running(house.alone(server, service), embedding_address=server.address)
+        elif service == "enhancement":
+            if not settings.enhancement.models:
+                raise SettingsError("MIEN_ENHANCEMENT__MODELS: name the enhancers to be served")
+            server = await house.enhancement()
+            yield Running(house.alone(server, service), enhancement_address=server.address)
+        else:
+            yield await house.gateway(service)
+
+
+class _House:
+    """The services of one process; each is stopped when the stack is left.
+
+    Args:
+        settings: of this process.
+        zoo: holds the models.
+        stack: of what is to be stopped.
+    """
+
+    def __init__(self, settings: Settings, zoo: Zoo, stack: AsyncExitStack) -> None:
+        self._settings, self._zoo, self._stack = settings, zoo, stack
+        self._grace = settings.gateway.drain_seconds
+        self._folder: Path | None = None
+
+    async def embedding(self, address: str | None = None) -> EmbeddingServer:
+        """Starts the embedding service, at the settings' address if none is given."""
+        settings = self._settings
+        loaded = await asyncio.to_thread(_load_embedding, settings, self._zoo)
+        drawing = await asyncio.to_thread(_load_frontalizers, settings, self._zoo, loaded)
+        address = address or f"{settings.embedding.host}:{settings.embedding.port}"
+        server = EmbeddingServer(loaded, address, settings.embedding, drawing)
+        await self._start(server)
+        return server
+
+    async def enhancement(self, address: str | None = None) -> EnhancementServer:
+        """Starts the enhancement service, at the settings' address if none is given."""
+        settings = self._settings
+        loaded = await asyncio.to_thread(_load_enhancers, settings, self._zoo)
+        address = address or f"{settings.enhancement.host}:{settings.enhancement.port}"
+        server = EnhancementServer(loaded, address, settings.enhancement)
+        await self._start(server)
+        return server
+
+    async def gateway(self, service: Service) -> Running:
+        """Starts the gateway, and for "all" what it is not told to find elsewhere."""
+        settings, here = self._settings, service == "all"
+        embedding_address = settings.gateway.embedding_address
+        enhancement_address = settings.gateway.enhancement_address
+        link: embedding_client.EmbeddingLink
+        mending: enhancement_client.EnhancementLink | None = None
+        if embedding_address is not None:
+            link = embedding_client.RpcLink(embedding_address)
+        elif here:
+            embedder = await self.embedding(self._socket("embedding"))
+            embedding_address = embedder.address
+            link = EmbeddingInProcess(embedder.service)
+        else:
             raise SettingsError(
                 "MIEN_GATEWAY__EMBEDDING_ADDRESS: the gateway alone must be told where the "
                 "embedding service is, for example embedding:50052"
             )
-        gateway = GatewayServer(settings, zoo, link)
-        stack.push_async_callback(gateway.stop, grace)
-        await gateway.start()
-        yield Running(gateway.rest_url, gateway.grpc_address, embedding_address)
+        if enhancement_address is not None:
+            mending = enhancement_client.RpcLink(enhancement_address)
+        elif here and settings.enhancement.models and settings.gateway.enhance:
+            enhancer = await self.enhancement(self._socket("enhancement"))
+            enhancement_address = enhancer.address
+            mending = EnhancementInProcess(enhancer.service)
+        server = GatewayServer(settings, self._zoo, link, mending)
+        self._stack.push_async_callback(server.stop, self._grace)
+        await server.start()
+        return Running(server.rest_url, server.grpc_address, embedding_address, enhancement_address)
+
+    def alone(self, server: ModelServer, service: Literal["embedding", "enhancement"]) -> str:
+        """Serves the inference protocol and metrics of a service by itself; gives the address."""
+        own = getattr(self._settings, service)
+        http = HttpServer(
+            server.http_app(),
+            own.host,
+            own.http_port,
+            setting=f"MIEN_{service.upper()}__HTTP_PORT",
+            drain_seconds=self._grace,
+        )
+        http.start()
+        self._stack.push_async_callback(http.stop)
+        return http.url
+
+    async def _start(self, server: ModelServer) -> None:
+        await server.start()
+        self._stack.push_async_callback(server.stop, self._grace)
+
+    def _socket(self, name: str) -> str:
+        """A socket file that only this process knows of."""
+        if self._folder is None:
+            made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-"))
+            self._folder = Path(made)
+        return f"unix:{self._folder / name}.sock"
 
 
 def serve(settings: Settings, service: Service) -> None:
@@ -125,6 +201,11 @@ def _load_embedding(settings: Settings, zoo: Zoo) -> list[Embedder]:
     return [load_configured(zoo, reference, settings.engine) for reference in models]
 
 
+def _load_enhancers(settings: Settings, zoo: Zoo) -> list[Enhancer]:
+    models = settings.enhancement.models
+    return [load_enhancer(zoo, reference, settings.engine) for reference in models]
+
+
 def _load_frontalizers(
     settings: Settings, zoo: Zoo, embedders: list[Embedder]
 ) -> list[Frontalizer]:
@@ -135,23 +216,3 @@ def _load_frontalizers(
     if not cards:
         _log.warning("no model that is served can draw faces", setting="MIEN_EMBEDDING__FRONTALIZE")
     return [load_frontalizer(zoo, card, settings.engine) for card in cards]
-
-
-def _embedding_http(settings: Settings, server: EmbeddingServer) -> HttpServer:
-    """The Open Inference Protocol over REST, and the metrics, of the service by itself."""
-    embedding = settings.embedding
-    return HttpServer(
-        server.http_app(),
-        embedding.host,
-        embedding.http_port,
-        setting="MIEN_EMBEDDING__HTTP_PORT",
-        drain_seconds=settings.gateway.drain_seconds,
-    )
-
-
-def _embedding_listen_address(settings: Settings, service: Service, stack: AsyncExitStack) -> str:
-    """A socket file that only this process knows of, unless the service stands alone."""
-    if service == "embedding":
-        return f"{settings.embedding.host}:{settings.embedding.port}"
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-"))
-    return f"unix:{Path(folder) / 'embedding.sock'}"

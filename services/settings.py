@@ -85,6 +85,14 @@ class GatewaySettings(_Group):
     embedding_address: str | None = Field(
         None, description="host:port of the embedding service; none: run it in this process"
     )
+    enhancement_address: str | None = Field(
+        None,
+        description="host:port of the enhancement service; none: run it in this process, or do "
+        "without it where the gateway runs alone",
+    )
+    enhance: bool = Field(
+        True, description="enhance faces where the enhancer's card shows that it helps"
+    )
     workers: int = Field(
         0, ge=0, le=256, description="threads that decode and detect; 0: one more than CPUs"
     )
@@ -95,7 +103,18 @@ class GatewaySettings(_Group):
     drain_seconds: float = Field(10.0, ge=0, description="time to finish requests at shutdown")
 
 
-class EmbeddingSettings(_Group):
+class QueueSettings(_Group):
+    """The queue before a network."""
+
+    max_batch: int = Field(256, ge=1, description="most crops in one call")
+    batch_rows: int = Field(8, ge=1, description="most crops in one inference")
+    batch_wait_ms: float = Field(
+        0.0, ge=0, description="how long a batch may wait to fill while the engine is busy"
+    )
+    queue_rows: int = Field(512, ge=1, description="most crops that wait; more are refused")
+
+
+class EmbeddingSettings(QueueSettings):
     """The embedding service."""
 
     host: str = "127.0.0.1"
@@ -106,14 +125,21 @@ class EmbeddingSettings(_Group):
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         ("poseface",), min_length=1, description="embedders to load; the first is the default"
     )
-    max_batch: int = Field(256, ge=1, description="most crops in one call")
-    batch_rows: int = Field(8, ge=1, description="most crops in one inference")
-    batch_wait_ms: float = Field(
-        0.0, ge=0, description="how long a batch may wait to fill while the engine is busy"
-    )
-    queue_rows: int = Field(512, ge=1, description="most crops that wait; more are refused")
     frontalize: bool = Field(
         False, description="draw synthetic faces for human review, where a model can"
+    )
+
+
+class EnhancementSettings(QueueSettings):
+    """The enhancement service."""
+
+    host: str = "127.0.0.1"
+    port: Port = 50053
+    http_port: Port = Field(
+        8002, description="inference protocol over REST, and metrics, when it runs by itself"
+    )
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (), description="enhancers to load; none: faces are compared as they are"
     )
 
 
@@ -148,6 +174,7 @@ class Settings(BaseSettings):
     detection: DetectionSettings = DetectionSettings()
     gateway: GatewaySettings = GatewaySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    enhancement: EnhancementSettings = EnhancementSettings()
     engine: EngineSettings = EngineSettings()
 
     @classmethod

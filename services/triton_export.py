@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.zoo import Card, DetectorCard, EmbedderCard, Zoo, write_card
+from models.zoo import AnyCard, DetectorCard, Zoo, write_card
 from services.triton_graph import Graph, GraphError, sizes_text, write_batched
 
 Backend = Literal["onnxruntime", "tensorrt", "python"]
@@ -91,7 +91,7 @@ class ExportedModel:
     folder: Path
 
 
-def triton_identity(card: Card) -> tuple[str, int]:
+def triton_identity(card: AnyCard) -> tuple[str, int]:
     """Name and version of a model on a Triton server, whose versions are whole numbers.
 
     ``sface@1`` is version 1 of ``sface``; ``yunet@2023mar`` is version 1 of ``yunet-2023mar``.
@@ -114,7 +114,7 @@ def export_triton(
 
     Args:
         zoo: where cards and weights are.
-        references: embedders and detectors; several versions of one model become versions of one
+        references: models of any kind; several versions of one model become versions of one
             Triton model.
         folder: the repository; other models in it stay.
         options: how the server is to run the models.
@@ -125,8 +125,8 @@ def export_triton(
         UnknownModelError: no such model.
         WeightsMissingError: its weights have not been pulled.
         EngineError: its weights are no network that can be loaded.
-        TritonExportError: a model of another kind, one that is there already, versions with
-            different tensors, a graph whose batch cannot be freed, or no way to build a plan.
+        TritonExportError: a model that is there already, versions with different tensors,
+            a graph whose batch cannot be freed, or no way to build a plan.
     """
     options = options or TritonOptions()
     if options.backend == "tensorrt" and build_plan is None:
@@ -134,11 +134,9 @@ def export_triton(
             "A TensorRT plan is built on the machine that runs it, and TensorRT is not here. "
             "Export for onnxruntime, or with its accelerator tensorrt, which builds on the server."
         )
-    groups: dict[str, dict[int, EmbedderCard | DetectorCard]] = {}
+    groups: dict[str, dict[int, AnyCard]] = {}
     for reference in references:
-        card: object = zoo.card(reference)
-        if not isinstance(card, EmbedderCard | DetectorCard):
-            raise TritonExportError(f"{reference} is neither an embedder nor a detector.")
+        card = zoo.card(reference)
         name, version = triton_identity(card)
         groups.setdefault(name, {})[version] = card
     taken = [name for name in groups if (folder / name).exists()]
@@ -163,7 +161,7 @@ def export_triton(
 def _write_model(
     zoo: Zoo,
     name: str,
-    cards: dict[int, EmbedderCard | DetectorCard],
+    cards: dict[int, AnyCard],
     folder: Path,
     options: TritonOptions,
     build_plan: BuildPlan | None,
@@ -198,7 +196,7 @@ def _write_model(
 
 def _config(
     name: str,
-    cards: dict[int, EmbedderCard | DetectorCard],
+    cards: dict[int, AnyCard],
     graph: Graph,
     options: TritonOptions,
 ) -> str:

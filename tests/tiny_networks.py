@@ -143,3 +143,17 @@ def _save(graph: onnx.GraphProto, path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
     return path
+
+
+def write_enhancer(path: Path, side: int = 112) -> Path:
+    """Writes an enhancer that takes N x 3 x side x side and gives the negative of the picture."""
+    shape: list[str | int | None] = ["n", 3, side, side]
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["image"], ["enhanced"])],
+        "negative",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("enhanced", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path

@@ -28,7 +28,7 @@ from models.training.validation import TARGET_FMR, shown
 DOMAINS: tuple[DomainName, ...] = ("source", "target")
 
 SOURCE_ALONE: dict[str, Any] = {
-    "identity_weight": 0.0, "adaptor_weight": 0.0, "target_weight": 0.0,
+    "identity_weight": 0.0, "feature_weight": 0.0, "adaptor_weight": 0.0, "target_weight": 0.0,
     "consistency_weight": 0.0, "vat_weight": 0.0,
 }  # fmt: skip
 ADAPTED = {k: v for k, v in SOURCE_ALONE.items() if k not in ("adaptor_weight", "target_weight")}
@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "+ teacher (ours)": {},
     "G and teacher, no GAN": {
         **SOURCE_ALONE, "adversarial_weight": 0.0, "pretrain": 1.0, "identity_weight": None,
+        "feature_weight": None,
     },
 }  # fmt: skip
 """What each variant changes in the options of the profile; None leaves the profile's value."""

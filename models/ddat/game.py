@@ -39,7 +39,7 @@ class Game:
     ):
         self.options, self.networks, self.device, self.check = options, networks, device, check
         o = options
-        betas = (o.beta1, o.beta2)
+        betas = (o.beta1_game, o.beta2)
         self.learned: dict[str, list[nn.Parameter]] = {
             "g": list(networks.generator.parameters()),
             "a": list(networks.adaptor.parameters()),
@@ -47,7 +47,7 @@ class Game:
             "v": networks.verifier.learned(),
         }
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "g": torch.optim.Adam(self.learned["g"], o.lr, betas),
+            "g": torch.optim.Adam(self.learned["g"], o.lr, (o.beta1, o.beta2)),
             "a": torch.optim.Adam(self.learned["a"], o.lr, betas),
             "d": torch.optim.Adam(self.learned["d"], o.lr_discriminator, betas),
             "v": torch.optim.SGD(self.learned["v"], o.lr_verifier, o.momentum),
@@ -164,9 +164,7 @@ class Game:
             faces.append(good)
         with self._autocast():
             seen: Seen = verifier(torch.cat(faces))
-        blocks = [
-            Seen(*pair) for pair in zip(*(torch.split(x, len(good)) for x in seen), strict=True)
-        ]
+        blocks = seen.parts(len(good))
         if not learned:
             with torch.no_grad(), self._autocast():
                 blocks.append(verifier(good))

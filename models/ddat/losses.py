@@ -7,7 +7,7 @@ same person, target has no partner and no label.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -104,6 +104,22 @@ def confusion_loss(
 def identity_loss(features: Tensor, wanted: Tensor) -> Tensor:
     """(7): 1 - cosine of (B,d) features and wanted ones, through which no gradient goes."""
     return (1 - F.cosine_similarity(features.float(), wanted.detach().float(), dim=1)).mean()
+
+
+def feature_loss(maps: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean distance of a network's feature maps to wanted ones, in units of their size.
+
+    Ours: the same faces at every stage of the frozen verifier, as a perceptual loss takes them.
+
+    Args:
+        maps: (B,C,H,W) of each stage.
+        wanted: likewise; no gradient goes through them.
+    """
+    parts = []
+    for made, good in zip(maps, wanted, strict=True):
+        aim = good.detach().float()
+        parts.append((made.float() - aim).abs().mean() / aim.abs().mean().clamp_min(1e-6))
+    return torch.stack(parts).mean()
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -151,6 +151,8 @@ def identity_parts(
 ) -> Parts:
     """(7) and (8) of translated source faces: the teacher's direction, V's direction, the class.
 
+    And what the teacher's stages see, which tells the generator where in the picture it errs.
+
     Args:
         networks: the verifier's classifier is used.
         options: weights.
@@ -163,6 +165,8 @@ def identity_parts(
     parts: Parts = {}
     if o.identity_weight:
         parts["identity"] = o.identity_weight * losses.identity_loss(made.teacher, good.teacher)
+    if o.feature_weight:
+        parts["feature"] = o.feature_weight * losses.feature_loss(made.maps, good.maps)
     if o.consistency_weight:
         parts["consistency"] = o.consistency_weight * losses.identity_loss(made.own, good.own)
     if game and o.classification_weight:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from models.ddat.degradations import LARGEST_SIDE, LEAST_SIDE, SourceDomain, TargetDomain, Up
+from models.ddat.degradations import LEAST_SIDE, SourceDomain, TargetDomain, Up
 from models.ddat.losses import Gan, Reading
 from models.ddat.network import GROUPS, Norm
 from models.training.augment import Augmentation
@@ -49,7 +49,7 @@ class TrainOptions(PeopleOptions):
         30.0, ge=0, description="least eye distance, px, in the picture of a good source face"
     )
     size_from: int = Field(LEAST_SIDE, ge=6, le=112, description="smallest side of content, px")
-    size_to: int = Field(LARGEST_SIDE, ge=6, le=112, description="largest side of content, px")
+    size_to: int = Field(48, ge=6, le=112, description="largest side of content, px")
     blur_from: float = Field(0.25, ge=0, description="source: least sigma of the blur, cells")
     blur_to: float = Field(0.5, ge=0, description="source: largest")
     target_gamma: float = Field(
@@ -75,7 +75,7 @@ class TrainOptions(PeopleOptions):
     r1_weight: float = Field(0.0, ge=0, description="gradient penalty on good source faces")
     adversarial_weight: float = Field(0.1, ge=0, description="of D; 0: no discriminator")
     target_weight: float = Field(1.0, ge=0, description="factor on the target's part of that")
-    l1_weight: float = Field(10.0, ge=0, description="lambda_1; to D's 0.1 as pix2pix's 100 to 1")
+    l1_weight: float = Field(2.0, ge=0, description="lambda_1")
     adaptor: Reading = Field("bce", description="reading of the adaptor's loss")
     adaptor_alpha: float | None = Field(None, description="of it; the reading's own by default")
     adaptor_beta: float | None = Field(None, description="of it; the reading's own by default")
@@ -84,7 +84,8 @@ class TrainOptions(PeopleOptions):
         "reversal", description="the encoder's way against A: turned gradient, or swapped labels"
     )
     consistency_weight: float = Field(1.0, ge=0, description="lambda_con, in V's features")
-    identity_weight: float = Field(10.0, ge=0, description="distillation of the frozen teacher")
+    identity_weight: float = Field(5.0, ge=0, description="distillation of the frozen teacher")
+    feature_weight: float = Field(10.0, ge=0, description="its stages' maps; perceptual, ours")
     classification_weight: float = Field(0.2, ge=0, description="of translated source faces")
     centre_weight: float = Field(0.1, ge=0, description="lambda_c, on unit features")
     centre_step: float = Field(0.5, ge=0, le=1, description="of the centres, per step")
@@ -95,15 +96,16 @@ class TrainOptions(PeopleOptions):
     joint: bool = Field(True, description="G and V in one backward pass; else V after G")
 
     pretrain: float = Field(
-        0.5, ge=0, le=1, description="first share of the run: L1 and consistency alone"
+        0.7, ge=0, le=1, description="first share of the run: L1 and consistency alone"
     )
     epochs: float = Field(2.5, gt=0, description="passes over the source faces")
     batch: int = Field(8, ge=2, description="triples per step")
-    lr: float = Field(2e-4, gt=0, description="Adam's, of G and A")
+    lr: float = Field(6e-4, gt=0, description="Adam's, of G and A")
     lr_discriminator: float = Field(1e-4, gt=0, description="Adam's, of D")
     lr_verifier: float = Field(1e-3, ge=0, description="SGD's, of V; 0: V stays as it is")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD's")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's, of G")
+    beta1_game: float = Field(0.5, ge=0, lt=1, description="Adam's, of A and D")
     beta2: float = Field(0.999, ge=0, lt=1, description="Adam's")
     decay: float = Field(0.5, ge=0, le=1, description="last share of the run with falling rates")
     clip: float = Field(10.0, gt=0, description="largest gradient norm of each network")
@@ -130,8 +132,11 @@ class TrainOptions(PeopleOptions):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> TrainOptions:
-        if not self.l1_weight and not self.identity_weight and not self.consistency_weight:
-            raise ValueError("l1_weight, identity_weight or consistency_weight must be above 0")
+        o = self
+        if not (o.l1_weight or o.identity_weight or o.feature_weight or o.consistency_weight):
+            raise ValueError(
+                "l1_weight, identity_weight, feature_weight or consistency_weight must be above 0"
+            )
         return self
 
     def labels_of_domains(self) -> tuple[float, float]:

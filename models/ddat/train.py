@@ -35,14 +35,14 @@ from models.training.people import People, load_people
 from models.training.teacher import class_centres
 
 LOSSES = [
-    "total", "l1", "identity", "consistency", "consistency_target", "classification", "g_source",
-    "g_target", "adaptor", "confusion", "v_class", "centre", "vat", "d_real", "d_source",
-    "d_target", "r1", "adaptor_accuracy",
+    "total", "l1", "identity", "feature", "consistency", "consistency_target", "classification",
+    "g_source", "g_target", "adaptor", "confusion", "v_class", "centre", "vat", "d_real",
+    "d_source", "d_target", "r1", "adaptor_accuracy",
 ]  # fmt: skip
 COLUMNS = ["step", "epoch", "rate", *LOSSES, "v_made", "lambda_a", "images_per_s"]
 DRAWN = [
-    "total", "l1", "identity", "consistency", "classification", "g_source", "d_real", "d_source",
-    "adaptor_accuracy",
+    "total", "l1", "identity", "feature", "consistency", "classification", "g_source", "d_real",
+    "d_source", "adaptor_accuracy",
 ]  # fmt: skip
 """What losses.png shows of that."""
 

@@ -22,10 +22,22 @@ FROZEN = "trunk."
 
 
 class Seen(NamedTuple):
-    """What V sees in pictures: features of teacher and verifier, (B,d), fp32, unit length."""
+    """What V sees in B pictures.
+
+    Attributes:
+        teacher: (B,d) features of the frozen trunk, fp32, unit length.
+        own: (B,d) of the verifier, likewise.
+        maps: what each stage of the frozen trunk gives, (B,C,H,W), the first stage's first.
+    """
 
     teacher: Tensor
     own: Tensor
+    maps: tuple[Tensor, ...] = ()
+
+    def parts(self, count: int) -> list[Seen]:
+        """Blocks of `count` pictures each."""
+        cut = [torch.split(x, count) for x in (self.teacher, self.own, *self.maps)]
+        return [Seen(teacher, own, tuple(maps)) for teacher, own, *maps in zip(*cut, strict=True)]
 
 
 class Verifier(nn.Module):
@@ -59,18 +71,19 @@ class Verifier(nn.Module):
     def forward(self, images: Tensor) -> Seen:
         """(B,3,112,112) -1 to 1 -> `Seen`."""
         x = (verifier_pictures(images) - INPUT_MEAN) * INPUT_SCALE
-        stages = [_chain(stage) for stage in self.trunk.stages()]
-        for stage in stages[: self.shared]:
-            x = stage(x)
-        maps = x
-        for stage in stages[self.shared :]:
-            maps = stage(maps)
-        teacher = F.normalize(self.trunk.dense(maps.flatten(1)).float())
+        maps = []
+        for number, stage in enumerate(self.trunk.stages(), start=1):
+            x = _chain(stage)(x)
+            maps.append(x)
+            if number == self.shared:
+                late = x
+        teacher = F.normalize(self.trunk.dense(x.flatten(1)).float())
         if self.dense is None:
-            return Seen(teacher, teacher)
+            return Seen(teacher, teacher, tuple(maps))
         for stage in self.late:
-            x = stage(x)
-        return Seen(teacher, F.normalize(self.dense(x.flatten(1)).float()))
+            late = stage(late)
+        own = F.normalize(self.dense(late.flatten(1)).float())
+        return Seen(teacher, own, tuple(maps))
 
     def logits(self, features: Tensor) -> Tensor:
         """(B,d) unit features -> (B,C): scaled cosines to each class."""

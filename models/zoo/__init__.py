@@ -1,26 +1,28 @@
 """The released models: their cards, where their weights come from, and how to find them."""
 
 from models.zoo.card import (
-    Card,
+    AnyCard,
     CropInput,
     Decoder,
     DetectorCard,
     EmbedderCard,
     EmbeddingOutput,
-    ModelThreshold,
     read_card,
     write_card,
 )
+from models.zoo.card_base import ModelThreshold
+from models.zoo.enhancer_card import EnhancerCard
 from models.zoo.fetch import FetchError
 from models.zoo.zoo import UnknownModelError, WeightsMissingError, Zoo, ZooError, packaged_zoo
 
 __all__ = [
-    "Card",
+    "AnyCard",
     "CropInput",
     "Decoder",
     "DetectorCard",
     "EmbedderCard",
     "EmbeddingOutput",
+    "EnhancerCard",
     "FetchError",
     "ModelThreshold",
     "UnknownModelError",

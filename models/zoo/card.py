@@ -10,11 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+from models.zoo.card_base import CardBase, ModelThreshold, Sha256, Strict, Weights
+from models.zoo.enhancer_card import EnhancerCard
 
 
 def _three(value: Any) -> Any:
@@ -25,41 +24,7 @@ def _three(value: Any) -> Any:
 PerChannel = Annotated[tuple[float, float, float], BeforeValidator(_three)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PackageSource(_Strict):
-    """A file inside a distribution on a Python package index."""
-
-    kind: Literal["package"] = "package"
-    package: str
-    version: str
-    filename: str = Field(description="the distribution's file name on the index")
-    sha256: Sha256 = Field(description="of the distribution file")
-    member: str = Field(description="path of the wanted file inside the distribution")
-
-
-class UrlSource(_Strict):
-    """A file at a fixed address."""
-
-    kind: Literal["url"] = "url"
-    url: str = Field(pattern=r"^https://")
-
-
-Source = Annotated[PackageSource | UrlSource, Field(discriminator="kind")]
-
-
-class Weights(_Strict):
-    """The weights file. Without sources it lies beside the card."""
-
-    file: str = Field(default="model.onnx", pattern=r"^[\w.-]+$")
-    sha256: Sha256
-    size_bytes: int = Field(gt=0)
-    sources: tuple[Source, ...] = ()
-
-
-class CropInput(_Strict):
+class CropInput(Strict):
     """The aligned face crop that an embedder takes, as N x 3 x height x width float32.
 
     Pixel values are scaled to 0..pixel_range, then ``(value - mean) / std`` per channel, in the
@@ -88,7 +53,7 @@ class CropInput(_Strict):
         return self
 
 
-class EmbeddingOutput(_Strict):
+class EmbeddingOutput(Strict):
     """The vector that an embedder gives."""
 
     dimension: int = Field(ge=8, le=4096)
@@ -114,7 +79,7 @@ class EmbeddingOutput(_Strict):
         return self
 
 
-class DecoderWeights(_Strict):
+class DecoderWeights(Strict):
     """The decoder's file; it lies beside the card."""
 
     file: str = Field(default="decoder.onnx", pattern=r"^\w[\w.-]*$")
@@ -122,7 +87,7 @@ class DecoderWeights(_Strict):
     size_bytes: int = Field(gt=0)
 
 
-class DecoderTensors(_Strict):
+class DecoderTensors(Strict):
     """What a decoder calls its inputs and its output."""
 
     embedding: str = "embedding"
@@ -131,7 +96,7 @@ class DecoderTensors(_Strict):
     image: str = "image"
 
 
-class Decoder(_Strict):
+class Decoder(Strict):
     """The network that draws a face from an embedder's vector, in a pose that is asked for.
 
     It takes the vector as the embedder's network gives it (N x dimension, not normalised), the pose
@@ -158,51 +123,7 @@ class Decoder(_Strict):
         return self
 
 
-class ModelThreshold(_Strict):
-    """A similarity threshold for a target false-match rate, with its 95 % bootstrap interval."""
-
-    fmr: float = Field(gt=0, lt=1)
-    similarity: float
-    interval: tuple[float, float]
-    impostor_comparisons: int = Field(gt=0)
-    people: int = Field(gt=1)
-    images: int = Field(gt=1)
-    data: str = Field(description="the pictures that it was fitted on")
-    command: str = Field(description="what repeats the fit")
-
-
-class Metric(_Strict):
-    """One measured figure. A figure without its command does not belong here."""
-
-    name: str
-    data: str
-    value: float
-    interval: tuple[float, float] | None = None
-    unit: str
-    command: str
-    hardware: str
-    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
-
-
-class _CardBase(_Strict):
-    card_schema: Literal[1] = 1
-    name: Name
-    version: Version
-    title: str = ""
-    description: str = ""
-    licence: str = Field(default="unknown", description="SPDX identifier of the weights' licence")
-    attribution: str = ""
-    training_data: str = "unknown"
-    weights: Weights
-    metrics: tuple[Metric, ...] = ()
-
-    @property
-    def reference(self) -> str:
-        """The model as ``name@version``."""
-        return f"{self.name}@{self.version}"
-
-
-class EmbedderCard(_CardBase):
+class EmbedderCard(CardBase):
     """Card of a network that turns an aligned face crop into a vector."""
 
     kind: Literal["embedder"] = "embedder"
@@ -244,7 +165,7 @@ class EmbedderCard(_CardBase):
         return None
 
 
-class DetectorCard(_CardBase):
+class DetectorCard(CardBase):
     """Card of a network that finds faces and their five points in a picture."""
 
     kind: Literal["detector"] = "detector"
@@ -252,11 +173,11 @@ class DetectorCard(_CardBase):
     strides: tuple[int, ...] = (8, 16, 32)
 
 
-Card = Annotated[EmbedderCard | DetectorCard, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[EmbedderCard | DetectorCard] = TypeAdapter(Card)
+AnyCard = EmbedderCard | DetectorCard | EnhancerCard
+_ADAPTER: TypeAdapter[AnyCard] = TypeAdapter(Annotated[AnyCard, Field(discriminator="kind")])
 
 
-def parse_card(text: str | bytes) -> EmbedderCard | DetectorCard:
+def parse_card(text: str | bytes) -> AnyCard:
     """Reads a card from JSON.
 
     Raises:
@@ -265,7 +186,7 @@ def parse_card(text: str | bytes) -> EmbedderCard | DetectorCard:
     return _ADAPTER.validate_json(text)
 
 
-def read_card(path: Path) -> EmbedderCard | DetectorCard:
+def read_card(path: Path) -> AnyCard:
     """Reads the card file at ``path``.
 
     Raises:
@@ -275,7 +196,7 @@ def read_card(path: Path) -> EmbedderCard | DetectorCard:
     return parse_card(path.read_bytes())
 
 
-def write_card(path: Path, card: EmbedderCard | DetectorCard) -> None:
+def write_card(path: Path, card: AnyCard) -> None:
     """Writes a card as indented JSON, replacing the file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".json.part")

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import httpx
 import stamina
 
-from models.zoo.card import PackageSource, UrlSource
+from models.zoo.card_base import PackageSource, UrlSource
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and the bytes expected, if known."""

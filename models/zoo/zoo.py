@@ -10,19 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.zoo.card import (
-    DetectorCard,
-    EmbedderCard,
-    PackageSource,
-    Weights,
-    complete_card,
-    latest,
-    read_card,
-    write_card,
-)
+from models.zoo.card import AnyCard, EmbedderCard, complete_card, latest, read_card, write_card
+from models.zoo.card_base import PackageSource, Weights
+from models.zoo.enhancer_card import EnhancerCard
 from models.zoo.fetch import FetchError, Progress, fetch_member, fetch_url, file_sha256
-
-AnyCard = EmbedderCard | DetectorCard
 
 
 class ZooError(Exception):
@@ -87,6 +78,17 @@ class Zoo:
         card = self.card(reference)
         if not isinstance(card, EmbedderCard):
             raise UnknownModelError(f"{card.reference} is a {card.kind}, not an embedder.")
+        return card
+
+    def enhancer(self, reference: str) -> EnhancerCard:
+        """The card of an enhancer.
+
+        Raises:
+            UnknownModelError: no such model, or it does not enhance faces.
+        """
+        card = self.card(reference)
+        if not isinstance(card, EnhancerCard):
+            raise UnknownModelError(f"{card.reference} is a {card.kind}, not an enhancer.")
         return card
 
     def weights(self, card: AnyCard) -> Path:

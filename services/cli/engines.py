@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from models.zoo import EmbedderCard, Zoo
-from models.zoo.zoo import AnyCard
+from models.zoo import AnyCard, DetectorCard, EmbedderCard, EnhancerCard, Zoo
 from services.cli.context import command_settings
 from services.cli.faces import JsonOption
 from services.cli.models import NameArgument
 from services.cli.output import out, print_json
 from services.embedding.embedder import value_range
+from services.enhancement import PICTURE_RANGE
 from services.runtime import EngineError, EngineOptions, available_engines, load_engine
 from services.runtime.engine import EXACT_LAYERS
 from services.runtime.parity import compare
@@ -77,7 +77,7 @@ def verify(
     zoo = Zoo(command_settings().home)
     card = zoo.card(model)
     path = zoo.weights(card)
-    pixels = value_range(card.input) if isinstance(card, EmbedderCard) else (0.0, 255.0)
+    pixels = _range(card)
     for exact in EXACT_LAYERS:
         options = EngineOptions(precision, free_dimensions=_free(card), exact_layers=exact)
         ours = load_engine(path, engine, options)
@@ -100,6 +100,13 @@ def verify(
     return 0 if report.passed else 1
 
 
+def _range(card: AnyCard) -> tuple[float, float]:
+    """What the network's input is made of."""
+    if isinstance(card, EmbedderCard):
+        return value_range(card.input)
+    return PICTURE_RANGE if isinstance(card, EnhancerCard) else (0.0, 255.0)
+
+
 def _free(card: AnyCard) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """A detector takes pictures of any size."""
-    return () if isinstance(card, EmbedderCard) else (("input", (1, 3, -1, -1)),)
+    return (("input", (1, 3, -1, -1)),) if isinstance(card, DetectorCard) else ()

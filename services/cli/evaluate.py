@@ -49,6 +49,9 @@ def evaluate(
     probe_side: Annotated[
         int, typer.Option(min=0, help="Scale first pictures to so many pixels; 0 leaves them.")
     ] = 0,
+    enhance: Annotated[
+        bool, typer.Option(help="Enhance faces that gain by it, where enhancers are served.")
+    ] = True,
     cache: Annotated[Path | None, typer.Option(help="Keep embeddings here.")] = None,
     plots: Annotated[
         Path | None, typer.Option("--plot", help="Draw ROC and DET curves into this folder.")
@@ -75,7 +78,7 @@ def evaluate(
     async def work() -> Extraction:
         async with local_mien(settings, (model,)) as mien:
             with counting(f"embedding with {model}", len(paths)) as advance:
-                plan = ExtractionPlan(images, paths, model, FaceChoice(face), cache)
+                plan = ExtractionPlan(images, paths, model, FaceChoice(face), cache, enhance)
                 return await extract(mien, settings, plan, advance)
 
     extraction = run(work())
@@ -89,6 +92,7 @@ def evaluate(
             f"mien evaluate --images {images.parent.name}/{images.name} "
             f"--pairs {pairs.parent.name}/{pairs.name} --model {extraction.model}"
             + (f" --probe-side {probe_side}" if probe_side else "")
+            + ("" if enhance else " --no-enhance")
         )
         record(zoo, zoo.embedder(extraction.model), result, data, command)
     if as_json:

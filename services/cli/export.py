@@ -37,6 +37,7 @@ def triton(
     options = TritonOptions(
         backend=backend, device=device, accelerator=accelerator, max_batch=max_batch
     )
-    names = models or [*settings.embedding.models, settings.detection.model]
+    served = [*settings.embedding.models, *settings.enhancement.models, settings.detection.model]
+    names = models or served
     for one in export_triton(Zoo(settings.home), names, folder, options, overwrite=force):
         out.print(f"{one.reference}: {one.name} version {one.version} in {one.folder}")

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from models.zoo import EmbedderCard, ModelThreshold, Zoo, ZooError
-from models.zoo.zoo import AnyCard
+from models.zoo import AnyCard, EmbedderCard, ModelThreshold, Zoo, ZooError
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
 from services.cli.output import counting, downloading, out, print_json

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import grpc
 import typer
@@ -39,15 +39,15 @@ def add_commands(app: typer.Typer) -> None:
 
 def serve(
     service: Annotated[
-        str, typer.Argument(help="all (in one process), gateway or embedding.")
+        str, typer.Argument(help="all (in one process), gateway, embedding or enhancement.")
     ] = "all",
 ) -> None:
     """Run Mien until it is interrupted: all services in one process, or one by name."""
-    if service not in ("all", "gateway", "embedding"):
-        raise typer.BadParameter("name all, gateway or embedding")
+    if service not in get_args(Service):
+        raise typer.BadParameter(f"name one of {', '.join(get_args(Service))}")
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    chosen: Service = service  # type: ignore[assignment]  # one of the three, as checked
+    chosen: Service = service  # type: ignore[assignment]  # one of them, as checked
     serve_services(settings, chosen)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.zoo import Decoder, EmbedderCard, Zoo
-from services.embedding.queued import EmbeddedCrop, QueueMetrics
+from services.embedding.queued import EmbeddedCrop
+from services.model_queue import QueueMetrics
 from services.runtime import Engine, EngineError, EngineOptions, Gate, load_engine
 from services.runtime.batcher import Batcher, BatcherOptions
 from services.settings import EngineSettings

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from services.embedding.queued import QueuedEmbedder, submitted
-from services.inference_protocol import ServedArrays, ServedModel, ServedTensor
-from services.runtime import Engine, EngineError
-from services.runtime.batcher import Batcher, BatcherOptions
+from services.embedding.queued import QueuedEmbedder
+from services.inference_protocol import ServedArrays, ServedModel, ServedTensor, served_network
+from services.model_queue import submitted
+from services.runtime.batcher import BatcherOptions
 
 CROPS_SUFFIX = "-crops"
 CROPS_INPUT, CROPS_OUTPUT, CROPS_WEIGHT = "crops", "embedding", "weight"
-_Row = NDArray[np.float32]
 
 
 def served_models(
@@ -37,37 +34,13 @@ def served_models(
     """
     served: list[ServedModel] = []
     for one in embedders:
-        workers = one.embedder.engine.info.streams + 1
-        served.append(_network(one, replace(options, workers=workers), max_rows))
+        card = one.embedder.card
+        shape = (3, card.input.height, card.input.width)
+        served.append(
+            served_network(card.name, card.version, one.embedder.engine, shape, options, max_rows)
+        )
         served.append(_crops(one, max_rows))
     return served
-
-
-def _network(one: QueuedEmbedder, options: BatcherOptions, max_rows: int) -> ServedModel:
-    card, info = one.embedder.card, one.embedder.engine.info
-    spec = card.input
-    if len(info.inputs) != 1:
-        raise EngineError(f"{card.reference} has {len(info.inputs)} inputs; an embedder has one.")
-    batcher: Batcher[_Row, list[_Row]] = Batcher(_Rows(one.embedder.engine).run, options)
-    source = info.inputs[0].name
-    names = [tensor.name for tensor in info.outputs]
-
-    async def infer(arrays: ServedArrays) -> ServedArrays:
-        rows = (await submitted(batcher, list(arrays[source]), card.reference)).rows
-        return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(names)}
-
-    return ServedModel(
-        name=card.name,
-        version=card.version,
-        platform=info.engine,
-        inputs=(ServedTensor(source, "FP32", (-1, 3, spec.height, spec.width)),),
-        outputs=tuple(
-            ServedTensor(tensor.name, "FP32", (-1, *tensor.shape[1:])) for tensor in info.outputs
-        ),
-        max_batch=min(max_rows, options.max_rows),
-        infer=infer,
-        close=batcher.close,
-    )
 
 
 def _crops(one: QueuedEmbedder, max_rows: int) -> ServedModel:
@@ -94,16 +67,3 @@ def _crops(one: QueuedEmbedder, max_rows: int) -> ServedModel:
         max_batch=max_rows,
         infer=infer,
     )
-
-
-class _Rows:
-    """Runs rows of several callers as one batch, on a worker thread."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._input = engine.info.inputs[0].name
-        self._outputs = [tensor.name for tensor in engine.info.outputs]
-
-    def run(self, rows: list[_Row]) -> list[list[_Row]]:
-        results = self._engine.infer({self._input: np.stack(rows)})
-        return [[results[name][i] for name in self._outputs] for i in range(len(rows))]

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from models.zoo import EmbedderCard
 from services.embedding.embedder import Embedder
 from services.embedding.frontalizer import MAX_CROPS, Frontalizer, QueuedFrontalizer, Sketch
-from services.embedding.queued import QueuedEmbedder, submitted
+from services.embedding.queued import QueuedEmbedder
 from services.embedding.template_sets import check_sets, templates
 from services.errors import Errors, MienError
+from services.model_queue import queue_limits, submitted
 from services.rpc.mien.v1 import embedding_pb2, model_pb2
-from services.runtime.batcher import BatcherOptions, Priority
+from services.runtime.batcher import Priority
 from services.settings import EmbeddingSettings
 from services.telemetry.metrics import QUEUE_WAIT
 
@@ -39,7 +40,7 @@ class EmbeddingService:
         settings: EmbeddingSettings,
         frontalizers: Sequence[Frontalizer] = (),
     ) -> None:
-        self.queued = [QueuedEmbedder(one, batcher_options(one, settings)) for one in embedders]
+        self.queued = [QueuedEmbedder(one, queue_limits(one.engine, settings)) for one in embedders]
         self._max_batch = settings.max_batch
         self._by_reference = {one.embedder.card.reference: one for one in self.queued}
         for one in reversed(self.queued):
@@ -196,7 +197,7 @@ async def _embed(
     chosen: QueuedEmbedder, request: embedding_pb2.EmbedRequest, deadline: float | None
 ) -> embedding_pb2.EmbedResponse:
     card = chosen.embedder.card
-    bulk = request.priority == embedding_pb2.PRIORITY_BULK
+    bulk = request.priority == model_pb2.PRIORITY_BULK
     priority = Priority.BULK if bulk else Priority.INTERACTIVE
     done = await submitted(
         chosen.batcher, request.crops, card.reference, deadline=deadline, priority=priority
@@ -241,17 +242,6 @@ async def _frontalize(
 def _packed(vector: NDArray[np.float32]) -> bytes:
     """A vector as messages hold it."""
     return vector.astype("<f4", copy=False).tobytes()
-
-
-def batcher_options(embedder: Embedder, settings: EmbeddingSettings) -> BatcherOptions:
-    """Limits of a model's queue."""
-    return BatcherOptions(
-        max_batch=settings.batch_rows,
-        max_wait=settings.batch_wait_ms / 1e3,
-        max_rows=max(settings.queue_rows, settings.max_batch),
-        # One more than the engine's streams: it is prepared while the others are inferred.
-        workers=embedder.engine.info.streams + 1,
-    )
 
 
 def identity(card: EmbedderCard) -> model_pb2.ModelIdentity:

@@ -23,7 +23,7 @@ from services.local import LocalMien
 from services.rpc.mien.v1 import model_pb2
 from services.runtime import EngineOptions
 from services.settings import Settings
-from services.telemetry import get_logger
+from services.telemetry import Stopwatch, get_logger
 
 Vector = NDArray[np.float32]
 Advance = Callable[[int], None]
@@ -41,6 +41,7 @@ class Extraction:
         vectors: by path; None where no face was found or the picture could not be used.
         seconds: time that it took.
         embedded: pictures that were really worked on, not found in the cache.
+        enhanced: those of them whose face was enhanced.
         metric: "cosine" or "euclidean".
         model: "name@version".
     """
@@ -48,6 +49,7 @@ class Extraction:
     vectors: dict[str, Vector | None]
     seconds: float
     embedded: int
+    enhanced: int
     metric: str
     model: str
 
@@ -67,6 +69,7 @@ class ExtractionPlan:
         model: embedder, as name or name@version.
         choice: which face of a picture.
         cache: folder that keeps vectors between runs, if any.
+        enhance: as the gateway would; False compares all faces as they are.
     """
 
     root: Path
@@ -74,6 +77,7 @@ class ExtractionPlan:
     model: str
     choice: FaceChoice
     cache: Path | None = None
+    enhance: bool = True
 
 
 async def extract(
@@ -99,6 +103,8 @@ async def extract(
         "detection": settings.detection.model_dump(),
         "pipeline": pipeline_sha256(),
     }
+    if plan.enhance:
+        recipe["enhancers"] = await mien.enhancement.served()
     cache = EmbeddingCache(plan.cache, recipe, info.dimension)
     work = _Work(mien, info, plan, cache)
     started = time.perf_counter()
@@ -124,7 +130,8 @@ async def extract(
         vectors |= task.result()
     metric = "euclidean" if info.metric == model_pb2.METRIC_EUCLIDEAN else "cosine"
     name = f"{info.identity.name}@{info.identity.version}"
-    return Extraction(vectors, time.perf_counter() - started, work.embedded, metric, name)
+    seconds = time.perf_counter() - started
+    return Extraction(vectors, seconds, work.embedded, work.enhanced, metric, name)
 
 
 class _Work:
@@ -143,7 +150,7 @@ class _Work:
         self._cache = cache
         self._geometry = crop_geometry(info)
         self._pool = ThreadPoolExecutor(EngineOptions().resolved_threads())
-        self.embedded = 0
+        self.embedded = self.enhanced = 0
 
     async def embed(self, paths: Sequence[str]) -> dict[str, Vector | None]:
         loop = asyncio.get_running_loop()
@@ -151,6 +158,16 @@ class _Work:
             *(loop.run_in_executor(self._pool, self._prepare, path) for path in paths)
         )
         fresh = [(key, face) for key, face in prepared if face is not None]
+        faces, done = await self._mien.enhancement.apply(
+            [face for _, face in fresh],
+            self._info,
+            self._geometry,
+            Stopwatch(),
+            allowed=self._plan.enhance,
+            bulk=True,
+        )
+        fresh = [(key, face) for (key, _), face in zip(fresh, faces, strict=True)]
+        self.enhanced += sum(1 for one in done if one is not None and one.picture is not None)
         crops = [(key, face.crop) for key, face in fresh if face.crop is not None]
         if crops:
             made = await self._mien.embedding.embed(

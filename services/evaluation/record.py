@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.zoo import EmbedderCard, Zoo
-from models.zoo.card import Metric
+from models.zoo.card_base import Metric
 
 _FROM_CPUINFO = "model name"
 

@@ -91,6 +91,7 @@ def as_json(found: VerificationReport, extraction: Extraction) -> dict[str, Any]
         "model": extraction.model,
         "pairs": found.pairs,
         "pictures": pictures,
+        "enhanced_pictures": extraction.enhanced,
         "accuracy": round(found.accuracy, 4),
         "accuracy_se": round(found.accuracy_se, 4),
         "accuracy_interval": _rounded(found.accuracy_interval),

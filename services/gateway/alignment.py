@@ -12,6 +12,7 @@ Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 _TEMPLATE_SIDE = 112
+_FEW_PIXELS = 1.75  # enlarged more, a face is cut out cubically: between 64 px or fewer
 _TEMPLATES = {
     # ArcFace's: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
     "arcface": np.array(
@@ -85,6 +86,26 @@ def similarity_transform(
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
+def native_side(points: Points) -> float:
+    """Pixels of the picture across the 112 x 112 crop of a face.
+
+    Args:
+        points: 5 x 2, pixels of the picture.
+    """
+    matrix = similarity_transform(points, _TEMPLATES["arcface"])
+    return _TEMPLATE_SIDE / float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def recut(crop: Pixels, geometry: CropGeometry) -> Pixels:
+    """A face's 112 x 112 crop as another crop of the same face.
+
+    Args:
+        crop: 112 x 112 x 3, RGB, 0-255, on the template itself.
+        geometry: the crop that is wanted.
+    """
+    return align(crop, _TEMPLATES[geometry.template].astype(np.float32), geometry)
+
+
 def align(picture: Pixels, points: Points, geometry: CropGeometry) -> Pixels:
     """Cuts a face out so that its five points lie on the template.
 
@@ -110,7 +131,8 @@ def cut(
     """Moves a picture by a similarity and cuts out its upper left corner.
 
     A picture that becomes much smaller is scaled down by area first, because the warp samples four
-    pixels only and would alias.
+    pixels only and would alias. One that becomes much larger is sampled cubically, as enhancers
+    were trained to see it.
 
     Args:
         picture: height x width x 3, 0-255.
@@ -121,8 +143,10 @@ def cut(
     """
     if float(np.hypot(matrix[0, 0], matrix[1, 0])) < 0.5:
         picture, matrix = _shrink(picture, matrix, width, height)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    kernel = cv2.INTER_CUBIC if scale > _FEW_PIXELS else cv2.INTER_LINEAR
     moved: Pixels = cv2.warpAffine(
-        picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
+        picture, matrix, (width, height), flags=kernel, borderMode=border
     )
     return moved
 

@@ -23,6 +23,7 @@ from services.gateway.decision import (
     similarity,
 )
 from services.gateway.embedding_client import EmbeddingClient
+from services.gateway.enhancement import Enhancement, FaceEnhancement
 from services.gateway.faces import FaceChoice
 from services.gateway.pipeline import PictureFaces, PicturePipeline, PreparedFace
 from services.rpc.mien.v1 import model_pb2
@@ -54,6 +55,8 @@ class VerifyCommand:
         fmr: target false-match rate; None for the server's default.
         threshold: a threshold of the caller's own, in place of ``fmr``.
         model: "name" or "name@version"; empty for the default.
+        enhance: enhance faces that gain by it; False compares all as they are.
+        show_enhanced: the answer is to hold the enhanced faces.
     """
 
     probe: PictureInput
@@ -61,6 +64,8 @@ class VerifyCommand:
     fmr: float | None = None
     threshold: float | None = None
     model: str = ""
+    enhance: bool = True
+    show_enhanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,14 @@ class ReferenceResult:
         reasons: why it is inconclusive.
         similarity: in the model's metric; None when there was nothing to compare.
         reference: the face in the reference.
+        enhancement: what was done to it; None where there is no face.
     """
 
     decision: Decision
     reasons: list[Reason]
     similarity: float | None
     reference: PreparedFace
+    enhancement: Enhancement | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Verification:
     """The answer to a `VerifyCommand`."""
 
     probe: PreparedFace
+    probe_enhancement: Enhancement | None
     results: list[ReferenceResult]
     point: OperatingPoint
     identity: model_pb2.ModelIdentity
@@ -97,6 +105,7 @@ class Gateway:
     Args:
         pipeline: works on pictures.
         embedding: turns crops into vectors.
+        enhancement: mends poor faces.
         settings: limits and defaults.
     """
 
@@ -104,10 +113,12 @@ class Gateway:
         self,
         pipeline: PicturePipeline,
         embedding: EmbeddingClient,
+        enhancement: FaceEnhancement,
         settings: Settings,
     ) -> None:
         self._pipeline = pipeline
         self._embedding = embedding
+        self._enhancement = enhancement
         self._settings = settings
         cpus = len(os.sched_getaffinity(0))
         # One more than CPUs: a thread waits for the detector's engine half of its time.
@@ -132,6 +143,8 @@ class Gateway:
         """
         await self._embedding.refresh(wait=True)
         model = await self._embedding.model("")
+        if self._settings.gateway.enhance:
+            await self._enhancement.warm_up()
         geometry = crop_geometry(model)
         await self._in_pool(lambda: self._pipeline.prepare(picture, FaceChoice(), geometry, ""))
         self._warm = True
@@ -171,6 +184,7 @@ class Gateway:
         # What a refused or cancelled request left at work must end before the event loop does.
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         await self._embedding.close()
+        await self._enhancement.close()
 
     async def _verify(self, command: VerifyCommand) -> Verification:
         watch = Stopwatch()
@@ -178,26 +192,31 @@ class Gateway:
         point = operating_point(
             model, command.fmr, command.threshold, self._settings.decision.default_fmr
         )
-        prepared = await self._prepare_all(command, crop_geometry(model))
+        geometry = crop_geometry(model)
+        prepared = await self._prepare_all(command, geometry)
         for one in prepared:
             watch.merge(one.stopwatch)
+        allowed = command.enhance and self._settings.gateway.enhance
+        prepared, done = await self._enhancement.apply(
+            prepared, model, geometry, watch, allowed=allowed
+        )
         probe, references = prepared[0], prepared[1:]
         similarities = await self._compare(probe, references, model, watch)
         name = f"{model.identity.name}@{model.identity.version}"
         limits = self._settings.decision
         of_probe = faults(probe, "probe", limits)
         results = []
-        for reference, value in zip(references, similarities, strict=True):
+        for reference, enhancement, value in zip(references, done[1:], similarities, strict=True):
             reasons = of_probe + faults(reference, "reference", limits)
             decision = decide(value, point, reasons)
-            results.append(ReferenceResult(decision, reasons, value, reference))
+            results.append(ReferenceResult(decision, reasons, value, reference, enhancement))
             DECISIONS.labels(name, decision).inc()
             if value is not None:
                 SIMILARITY.labels(name).observe(value)
         for one in prepared:
             if one.face is not None:
                 QUALITY.observe(one.face.quality.unified)
-        return Verification(probe, results, point, model.identity, watch)
+        return Verification(probe, done[0], results, point, model.identity, watch)
 
     async def _prepare_all(
         self, command: VerifyCommand, geometry: CropGeometry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,30 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import Errors, MienError
+from services.rpc.channel import call_metadata, connect, told
 from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2
-from services.rpc.status import from_rpc_error
-from services.telemetry import current_request_id
-from services.telemetry.request_id import HEADER
 from services.templates import quality_weights
 
-_MAX_MESSAGE = 64 * 1024 * 1024
-# gRPC's own retries: a call that never reached a server is tried again, with jitter.
-_SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": "mien.v1.EmbeddingService"}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
-)
+_SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
 
 @dataclass(frozen=True)
@@ -107,18 +87,7 @@ class RpcLink:
     """
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE),
-                ("grpc.max_send_message_length", _MAX_MESSAGE),
-                ("grpc.service_config", _SERVICE_CONFIG),
-                # Without these, a service that was gone for long is missed for two minutes more.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                ("grpc.enable_http_proxy", 0),
-            ],
-        )
+        self._channel = connect(address, _SERVICE)
         self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
 
     async def list_models(
@@ -145,9 +114,7 @@ class RpcLink:
             MienError: the service refused, failed, or did not answer in time.
         """
         try:
-            return await self._stub.Embed(
-                request, timeout=seconds, metadata=((HEADER, current_request_id()),)
-            )
+            return await self._stub.Embed(request, timeout=seconds, metadata=call_metadata())
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from error
 
@@ -160,9 +127,7 @@ class RpcLink:
             MienError: the service refused, failed, or did not answer in time.
         """
         try:
-            return await self._stub.Frontalize(
-                request, timeout=seconds, metadata=((HEADER, current_request_id()),)
-            )
+            return await self._stub.Frontalize(request, timeout=seconds, metadata=call_metadata())
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from error
 
@@ -298,7 +263,7 @@ def _embed_request(
     return embedding_pb2.EmbedRequest(
         model=f"{model.identity.name}@{model.identity.version}",
         crops=[crop.tobytes() for crop in crops],
-        priority=embedding_pb2.PRIORITY_BULK if bulk else embedding_pb2.PRIORITY_INTERACTIVE,
+        priority=model_pb2.PRIORITY_BULK if bulk else model_pb2.PRIORITY_INTERACTIVE,
     )
 
 
@@ -319,11 +284,4 @@ def _rows(packed: Sequence[bytes]) -> NDArray[np.float32]:
 
 
 def _failure(error: grpc.aio.AioRpcError) -> MienError:
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return MienError(Errors.DEADLINE_EXCEEDED, "The embedding service took too long.")
-    told = from_rpc_error(error)
-    if told is not None:
-        return told
-    return MienError(
-        Errors.EMBEDDING_UNAVAILABLE, "The embedding service does not answer.", retry_after=1.0
-    )
+    return told(error, "embedding", Errors.EMBEDDING_UNAVAILABLE)

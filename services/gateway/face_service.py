@@ -9,9 +9,10 @@ import grpc
 from services.errors import Errors, MienError
 from services.gateway import core
 from services.gateway.decision import Cause, Decision, Reason
+from services.gateway.enhancement import Enhancement, Status
 from services.gateway.faces import Face, FaceChoice, Selection
 from services.gateway.pipeline import PreparedFace
-from services.gateway.quality import Modality
+from services.modality import Modality
 from services.rpc.mien.v1 import face_pb2, face_pb2_grpc
 from services.rpc.server import answer
 
@@ -36,6 +37,11 @@ _REASONS = {
     for cause in Cause
     for where in ("probe", "reference")
 }
+_STATUSES = {
+    status: face_pb2.EnhancementStatus.Value(f"ENHANCEMENT_STATUS_{status.name}")
+    for status in Status
+}
+_INCLUDES = set(face_pb2.Include.values())
 _MODALITIES = {
     Modality.VISIBLE: face_pb2.MODALITY_VISIBLE,
     Modality.NEAR_INFRARED_OR_GREY: face_pb2.MODALITY_NEAR_INFRARED_OR_GREY,
@@ -60,8 +66,9 @@ class FaceServicer(face_pb2_grpc.FaceServiceServicer):
         """Compares the face in a probe picture with the face in each of the references."""
 
         async def work(request_id: str) -> face_pb2.VerifyResponse:
-            found = await self._gateway.verify(self._command(request))
-            return _verify_response(found, request_id)
+            command = self._command(request)
+            found = await self._gateway.verify(command)
+            return _verify_response(found, request_id, command.show_enhanced)
 
         return await answer(context, "Verify", work)
 
@@ -90,6 +97,8 @@ class FaceServicer(face_pb2_grpc.FaceServiceServicer):
         if len(request.references) > self._max_references:
             raise _invalid("references", f"At most {self._max_references} are accepted.")
         point = request.WhichOneof("operating_point")
+        if any(one not in _INCLUDES for one in request.include):
+            raise _invalid("include", "This word is not known.")
         if point == "fmr" and not 0 < request.fmr < 1:
             raise _invalid("fmr", "A false-match rate lies between 0 and 1.")
         if point == "threshold" and not abs(request.threshold) < float("inf"):
@@ -103,6 +112,8 @@ class FaceServicer(face_pb2_grpc.FaceServiceServicer):
             fmr=request.fmr if point == "fmr" else None,
             threshold=request.threshold if point == "threshold" else None,
             model=request.model,
+            enhance=not request.no_enhancement,
+            show_enhanced=face_pb2.INCLUDE_ENHANCED in request.include,
         )
 
 
@@ -117,10 +128,12 @@ def _invalid(field: str, detail: str) -> MienError:
     return MienError(Errors.INVALID_REQUEST, detail, field=field)
 
 
-def _verify_response(found: core.Verification, request_id: str) -> face_pb2.VerifyResponse:
+def _verify_response(
+    found: core.Verification, request_id: str, show_enhanced: bool
+) -> face_pb2.VerifyResponse:
     response = face_pb2.VerifyResponse(
-        results=[_result(result) for result in found.results],
-        probe=_chosen(found.probe),
+        results=[_result(result, show_enhanced) for result in found.results],
+        probe=_chosen(found.probe, found.probe_enhancement, show_enhanced),
         threshold=found.point.threshold,
         model=found.identity,
         timing_ms=found.stopwatch.milliseconds(),
@@ -131,23 +144,37 @@ def _verify_response(found: core.Verification, request_id: str) -> face_pb2.Veri
     return response
 
 
-def _result(result: core.ReferenceResult) -> face_pb2.VerifyResult:
+def _result(result: core.ReferenceResult, show_enhanced: bool) -> face_pb2.VerifyResult:
     made = face_pb2.VerifyResult(
         decision=_DECISIONS[result.decision],
         reasons=[_REASONS[str(reason)] for reason in result.reasons],
-        reference=_chosen(result.reference),
+        reference=_chosen(result.reference, result.enhancement, show_enhanced),
     )
     if result.similarity is not None:
         made.similarity = result.similarity
     return made
 
 
-def _chosen(prepared: PreparedFace) -> face_pb2.ChosenFace:
+def _chosen(
+    prepared: PreparedFace, enhancement: Enhancement | None, show_enhanced: bool
+) -> face_pb2.ChosenFace:
     return face_pb2.ChosenFace(
         face=None if prepared.face is None else _face(prepared.face),
         face_count=prepared.face_count,
         face_index=prepared.face_index or 0,
         selection=_SELECTIONS_OUT[prepared.choice.selection],
+        enhancement=None if enhancement is None else _enhancement(enhancement, show_enhanced),
+    )
+
+
+def _enhancement(done: Enhancement, show: bool) -> face_pb2.Enhancement:
+    return face_pb2.Enhancement(
+        status=_STATUSES[done.status],
+        eyes_px=done.eyes_px,
+        enhancer=done.enhancer,
+        enhancer_sha256=done.enhancer_sha256,
+        condition=done.condition or "",
+        image=(done.png() if show else None) or b"",
     )
 
 

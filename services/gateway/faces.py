@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import Errors, MienError
-from services.gateway.alignment import CropGeometry, align
+from services.gateway.alignment import CropGeometry, align, native_side
 from services.gateway.detection import Detection
 from services.gateway.pose import Pose, estimate_pose
-from services.gateway.quality import Modality, Quality, measure_modality, measure_quality
+from services.gateway.quality import Quality, measure_quality
+from services.modality import Modality, measure_modality
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +31,7 @@ class Face:
         quality: 0 to 100.
         modality: visible, or without colour.
         inter_eye_distance: pixels of the picture as sent.
+        native_side: pixels of the picture across the face's 112 x 112 crop.
     """
 
     detection: Detection
@@ -37,6 +39,7 @@ class Face:
     quality: Quality
     modality: Modality
     inter_eye_distance: float
+    native_side: float
 
 
 class Selection(StrEnum):
@@ -78,6 +81,7 @@ def measure_face(picture: Pixels, detection: Detection) -> tuple[Face, Pixels]:
         quality=measure_quality(crop, pose, distance / facing, detection.score),
         modality=measure_modality(crop),
         inter_eye_distance=distance,
+        native_side=native_side(detection.points),
     )
     return face, crop
 

@@ -56,7 +56,8 @@ class PreparedFace:
         face_count: how many faces the picture shows.
         face_index: which one was taken; None when there is none, or several are refused.
         face: it, measured.
-        crop: height x width x 3, RGB, 0-255, aligned.
+        crop: height x width x 3, RGB, 0-255, aligned; what is embedded.
+        measured: 112 x 112 x 3, RGB, 0-255, aligned; what quality was measured on.
         stopwatch: time by stage.
     """
 
@@ -65,12 +66,13 @@ class PreparedFace:
     face_index: int | None
     face: Face | None
     crop: Pixels | None
+    measured: Pixels | None
     stopwatch: Stopwatch
 
     @classmethod
     def missing(cls, choice: FaceChoice) -> PreparedFace:
         """What stands for a picture that could not be used at all."""
-        return cls(choice, 0, None, None, None, Stopwatch())
+        return cls(choice, 0, None, None, None, None, Stopwatch())
 
 
 class PicturePipeline:
@@ -124,17 +126,18 @@ class PicturePipeline:
         pixels, detections = self._detect(data, field, watch)
         index = choose(detections, choice, pixels.shape[0], pixels.shape[1], field)
         if index is None:
-            return PreparedFace(choice, len(detections), None, None, None, watch)
+            return PreparedFace(choice, len(detections), None, None, None, None, watch)
         seen = detections[index]
         if abs(estimate_pose(seen.points).yaw) > self._second_look_yaw:
             with watch.stage("second_look"):
                 seen = look_again(pixels, seen, self._detector.detect_as_is)
         with watch.stage("measure"):
-            face, crop = measure_face(pixels, seen)
+            face, measured = measure_face(pixels, seen)
+        crop = measured
         if geometry != MEASURING_CROP:
             with watch.stage("align"):
                 crop = align(pixels, seen.points, geometry)
-        return PreparedFace(choice, len(detections), index, face, crop, watch)
+        return PreparedFace(choice, len(detections), index, face, crop, measured, watch)
 
     def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:
         with watch.stage("decode"):

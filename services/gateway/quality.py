@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from services.gateway.pose import Pose
+from services.modality import FACE
 
 Pixels = NDArray[np.uint8]
 
-# Part of the 112 x 112 crop that shows the face rather than hair and background.
-_FACE = (slice(28, 104), slice(22, 90))
 _DARK, _BRIGHT = 25, 247  # luminance limits of under- and over-exposure, as OFIQ uses them
-_FLAT_CHROMA = 2.5  # standard deviation of Cb and Cr, tint apart, below which there is no colour
 
 # What each component weighs in the unified score. Sharpness, size and pose decide recognition;
 # light matters less to embedding models.
@@ -36,13 +33,6 @@ _WEIGHTS = {
     "over_exposure_prevention": 0.5,
     "detector_confidence": 2.0,
 }
-
-
-class Modality(StrEnum):
-    """What kind of light a picture was taken in."""
-
-    VISIBLE = "visible"
-    NEAR_INFRARED_OR_GREY = "near_infrared_or_grey"
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ def measure_quality(crop: Pixels, pose: Pose, inter_eye_distance: float, score: 
         score: the detector's score, 0 to 1.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    face = grey[_FACE]
+    face = grey[FACE]
     counts = np.bincount(face.ravel(), minlength=256)
     total = face.size
     components = {
@@ -90,31 +80,10 @@ def measure_quality(crop: Pixels, pose: Pose, inter_eye_distance: float, score: 
     return Quality(unified, components)
 
 
-def measure_modality(crop: Pixels) -> Modality:
-    """Tells a colour picture from one without colour.
-
-    A tinted grey picture (sepia; the violet of a camera without an infrared filter) has no colour
-    either. Its chroma follows its luminance, so what counts is the spread of the chroma that a
-    straight line through luminance does not explain.
-
-    Args:
-        crop: aligned 112 x 112 x 3, RGB, 0-255.
-    """
-    values = (
-        cv2.cvtColor(crop[_FACE][::2, ::2], cv2.COLOR_RGB2YCrCb).reshape(-1, 3).astype(np.float64)
-    )
-    values -= values.mean(axis=0)
-    light, chroma = values[:, 0], values[:, 1:]
-    slope = light @ chroma / max(float(light @ light), 1e-9)
-    spread = (chroma - light[:, None] * slope).std(axis=0)
-    flat = float(spread.max()) < _FLAT_CHROMA
-    return Modality.NEAR_INFRARED_OR_GREY if flat else Modality.VISIBLE
-
-
 def _sharpness(grey: Pixels) -> float:
     """Energy of fine detail relative to contrast: blur and upscaling lower it, light does not."""
-    face = grey[_FACE]
-    detail = cv2.Laplacian(cv2.GaussianBlur(grey, (3, 3), 0), cv2.CV_32F)[_FACE]
+    face = grey[FACE]
+    detail = cv2.Laplacian(cv2.GaussianBlur(grey, (3, 3), 0), cv2.CV_32F)[FACE]
     contrast = float(face.std()) + 8.0
     return _rising(math.log(float(detail.std()) / contrast + 1e-6), middle=-2.2, width=0.35)
 

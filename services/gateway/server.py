@@ -11,6 +11,8 @@ from models.zoo import DetectorCard, Zoo, ZooError
 from services.gateway.core import Gateway
 from services.gateway.detection import USUAL_SIZES, FaceDetector
 from services.gateway.embedding_client import EmbeddingClient, EmbeddingLink
+from services.gateway.enhancement import FaceEnhancement
+from services.gateway.enhancement_client import EnhancementClient, EnhancementLink
 from services.gateway.face_service import SERVICE_NAME, FaceServicer
 from services.gateway.imaging import ImageLimits
 from services.gateway.pipeline import PicturePipeline
@@ -65,6 +67,12 @@ def load_pipeline(zoo: Zoo, settings: Settings) -> PicturePipeline:
     return PicturePipeline(detector, limits, settings.detection.second_look_yaw)
 
 
+def face_enhancement(link: EnhancementLink | None, settings: Settings) -> FaceEnhancement:
+    """What mends poor faces, by this way to the enhancement service."""
+    seconds = settings.gateway.timeout_seconds
+    return FaceEnhancement(None if link is None else EnhancementClient(link, seconds))
+
+
 class GatewayServer:
     """The gateway as a running service.
 
@@ -72,14 +80,22 @@ class GatewayServer:
         settings: addresses, limits and defaults.
         zoo: where the detector comes from.
         link: the way to the embedding service.
+        enhancement: the way to the enhancement service; None to do without.
     """
 
-    def __init__(self, settings: Settings, zoo: Zoo, link: EmbeddingLink) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        zoo: Zoo,
+        link: EmbeddingLink,
+        enhancement: EnhancementLink | None = None,
+    ) -> None:
         self._settings = settings
         gateway = settings.gateway
         self.core = Gateway(
             load_pipeline(zoo, settings),
             EmbeddingClient(link, gateway.timeout_seconds),
+            face_enhancement(enhancement, settings),
             settings,
         )
         image = settings.image

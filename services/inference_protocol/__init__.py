@@ -10,6 +10,7 @@ from services.inference_protocol.models import (
     ServedModels,
     ServedTensor,
 )
+from services.inference_protocol.network import served_network
 from services.inference_protocol.rest import inference_app, inference_routes
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "add_inference_service",
     "inference_app",
     "inference_routes",
+    "served_network",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -110,6 +111,12 @@ async def answer(
     count_request("grpc", method, failure.kind.code)
     await context.abort_with_status(to_status(failure))
     raise AssertionError("abort_with_status always raises")
+
+
+def deadline_of(context: _Context) -> float | None:
+    """`time.monotonic` after which the caller has gone; None if it waits for ever."""
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
 
 
 class _WellFormedMessages(grpc.aio.ServerInterceptor):

@@ -28,6 +28,9 @@ QUALITY = Histogram(
     "Unified quality of the faces that were compared.",
     buckets=tuple(range(10, 101, 10)),
 )
+ENHANCEMENTS = Counter(
+    "mien_enhancements_total", "Compared faces by enhancer and outcome.", ["enhancer", "status"]
+)
 SIMILARITY = Histogram(
     "mien_similarity",
     "Similarity of the pairs that were compared.",

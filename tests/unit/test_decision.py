@@ -20,7 +20,8 @@ from services.gateway.detection import Detection
 from services.gateway.faces import Face, FaceChoice, Selection
 from services.gateway.pipeline import PreparedFace
 from services.gateway.pose import Pose
-from services.gateway.quality import Modality, Quality
+from services.gateway.quality import Quality
+from services.modality import Modality
 from services.rpc.mien.v1 import model_pb2
 from services.settings import DecisionSettings
 from services.telemetry import Stopwatch
@@ -45,13 +46,14 @@ def prepared(
     found: bool = True,
 ) -> PreparedFace:
     detection = Detection((0, 0, 10, 10), np.zeros((5, 2), np.float32), 0.9)
-    face = Face(detection, pose, Quality(quality, {}), Modality.VISIBLE, 60.0)
+    face = Face(detection, pose, Quality(quality, {}), Modality.VISIBLE, 60.0, 190.0)
     return PreparedFace(
         choice=FaceChoice(selection),
         face_count=count,
         face_index=0 if found else None,
         face=face if found else None,
         crop=np.zeros((112, 112, 3), np.uint8) if found else None,
+        measured=None,
         stopwatch=Stopwatch(),
     )
 

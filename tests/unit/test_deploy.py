@@ -24,7 +24,7 @@ from services.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-OWN = ("gateway", "embedding")
+OWN = ("gateway", "embedding", "enhancement")
 
 needs_tools = pytest.mark.skipif(
     not all((BIN / tool).exists() for tool in ("hadolint", "docker-compose")),
@@ -154,8 +154,9 @@ def test_published_ports_are_those_of_the_settings_and_of_this_host_only(
 
 def test_health_checks_ask_where_the_services_listen(compose: dict[str, Any]) -> None:
     settings = Settings()
-    embedding = compose["embedding"]["healthcheck"]["test"]
-    assert embedding == ["CMD", "mien", "health", f"127.0.0.1:{settings.embedding.port}"]
+    for name, own in (("embedding", settings.embedding), ("enhancement", settings.enhancement)):
+        asked = compose[name]["healthcheck"]["test"]
+        assert asked == ["CMD", "mien", "health", f"127.0.0.1:{own.port}"]
     assert "healthcheck" not in compose["gateway"]
 
 
@@ -200,8 +201,9 @@ def test_image_listens_to_the_outside(
 ) -> None:
     settings = only_environment(image_environment)
     assert settings.home == Path("/var/lib/mien")
-    hosts = (settings.gateway.http_host, settings.gateway.grpc_host, settings.embedding.host)
-    assert hosts == ("0.0.0.0",) * 3  # noqa: S104 - the outside of a container
+    gateway, embedding, enhancement = settings.gateway, settings.embedding, settings.enhancement
+    hosts = (gateway.http_host, gateway.grpc_host, embedding.host, enhancement.host)
+    assert hosts == ("0.0.0.0",) * 4  # noqa: S104 - the outside of a container
 
 
 def test_image_exposes_the_ports_of_the_settings() -> None:
@@ -213,6 +215,8 @@ def test_image_exposes_the_ports_of_the_settings() -> None:
         settings.gateway.grpc_port,
         settings.embedding.port,
         settings.embedding.http_port,
+        settings.enhancement.port,
+        settings.enhancement.http_port,
     ]
 
 
@@ -225,9 +229,11 @@ def test_services_accept_the_environment_that_compose_gives(
 ) -> None:
     settings = only_environment({**image_environment, **compose[name].get("environment", {})})
     if name == "gateway":
-        assert settings.gateway.embedding_address == f"embedding:{settings.embedding.port}"
+        own = settings.gateway
+        assert own.embedding_address == f"embedding:{settings.embedding.port}"
+        assert own.enhancement_address == f"enhancement:{settings.enhancement.port}"
     else:
-        assert settings.embedding.max_batch > settings.image.max_references
+        assert getattr(settings, name).max_batch > settings.image.max_references
 
 
 def test_prometheus_scrapes_each_service_where_it_listens(compose: dict[str, Any]) -> None:
@@ -238,6 +244,7 @@ def test_prometheus_scrapes_each_service_where_it_listens(compose: dict[str, Any
     settings = Settings()
     assert sorted(targets) == [
         f"embedding:{settings.embedding.http_port}",
+        f"enhancement:{settings.enhancement.http_port}",
         f"gateway:{settings.gateway.http_port}",
     ]
     for target in targets:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.zoo import DetectorCard
-from models.zoo.card import Weights
+from models.zoo.card_base import Weights
 from services.gateway.detection import Detection, FaceDetector, _merge, _round_up, scales
 from services.runtime import Arrays, EngineInfo
 from services.runtime.engine import TensorInfo

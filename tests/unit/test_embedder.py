@@ -15,7 +15,8 @@ import structlog
 from numpy.typing import NDArray
 
 from models.zoo import CropInput, EmbedderCard, Zoo
-from models.zoo.card import Weights, complete_card
+from models.zoo.card import complete_card
+from models.zoo.card_base import Weights
 from services.embedding.embedder import Embedder, load_embedder, prepare_crops
 from services.runtime import (
     Arrays,

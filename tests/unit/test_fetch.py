@@ -18,7 +18,8 @@ import pytest
 import stamina
 
 from models.zoo import EmbedderCard, FetchError, Zoo
-from models.zoo.card import PackageSource, UrlSource, Weights, complete_card
+from models.zoo.card import complete_card
+from models.zoo.card_base import PackageSource, UrlSource, Weights
 from models.zoo.fetch import fetch_member, fetch_url
 
 CONTENT = np.random.default_rng(1).bytes(3_000_000)

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from services.gateway.pose import Pose
 from services.gateway.quality import (
-    Modality,
     Quality,
-    measure_modality,
     measure_quality,
 )
+from services.modality import Modality, measure_modality
 
 Pixels = NDArray[np.uint8]
 FRONTAL = Pose(0.0, 0.0, 0.0)

@@ -83,7 +83,8 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         gateway.refuse_if_full()
         command = await read_verify(request, image.max_references)
         answer = await while_connected(request, gateway.verify(command))
-        return _ok("/v1/verify", verify_out(answer, request.state.request_id))
+        shown = verify_out(answer, request.state.request_id, show_enhanced=command.show_enhanced)
+        return _ok("/v1/verify", shown)
 
     @app.post(
         "/v1/detect",

@@ -19,7 +19,20 @@ _FACE: dict[str, Any] = {
     "modality": "visible",
     "inter_eye_distance": 41.9,
 }
-_CHOSEN = {"face": _FACE, "face_count": 1, "face_index": 0, "selection": "largest"}
+_CHOSEN = {
+    "face": _FACE,
+    "face_count": 1,
+    "face_index": 0,
+    "selection": "largest",
+    "enhancement": {
+        "status": "not_needed",
+        "eyes_px": 42.3,
+        "enhancer": None,
+        "enhancer_sha256": None,
+        "condition": None,
+        "image": None,
+    },
+}
 _RESULT = {"decision": "same", "reasons": [], "similarity": 0.712345, "reference": _CHOSEN}
 
 VERIFY_EXAMPLE: dict[str, Any] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -30,6 +30,13 @@ ThresholdField = Annotated[
 IndexField = Annotated[int, Field(ge=0, description="used with face=index; 0 is the largest")]
 
 
+def _listed(value: Any) -> Any:
+    """A form's field holds its words with commas between them."""
+    if not isinstance(value, str):
+        return value
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
 class VerifyFields(BaseModel):
     """Everything in a verification but the pictures."""
 
@@ -41,6 +48,10 @@ class VerifyFields(BaseModel):
     face: Selection = Field(Selection.LARGEST, description="which face, if there are several")
     probe_index: IndexField = 0
     reference_index: IndexField = 0
+    enhance: bool = Field(True, description="enhance faces that gain by it; false: none")
+    include: Annotated[list[Literal["enhanced"]], BeforeValidator(_listed)] = Field(
+        [], description="what the answer is to hold besides: enhanced faces, as PNG in base64"
+    )
 
     @model_validator(mode="after")
     def _one_operating_point(self) -> VerifyFields:
@@ -128,6 +139,8 @@ def _command(
         fmr=fields.fmr,
         threshold=fields.threshold,
         model=fields.model,
+        enhance=fields.enhance,
+        show_enhanced="enhanced" in fields.include,
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway import core
+from services.gateway.enhancement import Enhancement
 from services.gateway.faces import Face
 from services.gateway.pipeline import PictureFaces, PreparedFace
 from services.rpc.mien.v1 import model_pb2
@@ -71,6 +73,29 @@ class FaceOut(_Answer):
     inter_eye_distance: float = Field(description="pixels of the picture as sent")
 
 
+class EnhancementOut(_Answer):
+    """What was done to a face before it was embedded."""
+
+    status: Literal["applied", "not_needed", "off", "unavailable"] = Field(
+        description="not_needed: nothing has been shown to help such a face for this model; off: "
+        "Mien or the caller does without; unavailable: the service did not answer, the face was "
+        "compared as it is"
+    )
+    eyes_px: float = Field(
+        description="pixels between the eyes that the picture has, for a frontal face"
+    )
+    enhancer: str | None = Field(description="name@version; null unless applied")
+    enhancer_sha256: str | None = Field(description="of its weights; null unless applied")
+    condition: Literal["low_resolution", "near_infrared"] | None = Field(
+        description="what was mended; null unless applied"
+    )
+    image: str | None = Field(
+        description="the enhanced face, PNG of 112 x 112 in base64, if asked for with "
+        "include=enhanced. Synthetic: no camera has seen these pixels; not to be stored as a "
+        "photograph"
+    )
+
+
 class ChosenFaceOut(_Answer):
     """The face that was taken from a picture."""
 
@@ -80,6 +105,7 @@ class ChosenFaceOut(_Answer):
     selection: Literal["largest", "index", "refuse", "central"] = Field(
         description="the rule that chose it"
     )
+    enhancement: EnhancementOut | None = Field(description="null when there was no face")
 
 
 class IdentityOut(_Answer):
@@ -188,9 +214,11 @@ class ProblemOut(BaseModel):
     retry_after: float | None = None
 
 
-def verify_out(answer: core.Verification, request_id: str) -> VerifyOut:
-    """Makes the answer to a verification."""
-    results = [_result(result) for result in answer.results]
+def verify_out(
+    answer: core.Verification, request_id: str, *, show_enhanced: bool = False
+) -> VerifyOut:
+    """Makes the answer to a verification, with the enhanced faces if they are to be shown."""
+    results = [_result(result, show_enhanced) for result in answer.results]
     first = results[0]
     return VerifyOut(
         decision=first.decision,
@@ -200,7 +228,7 @@ def verify_out(answer: core.Verification, request_id: str) -> VerifyOut:
         threshold=round(answer.point.threshold, 6),
         fmr=answer.point.fmr,
         model=identity_out(answer.identity),
-        probe=_chosen(answer.probe),
+        probe=_chosen(answer.probe, answer.probe_enhancement, show_enhanced),
         results=results,
         timing_ms=answer.stopwatch.milliseconds(),
         request_id=request_id,
@@ -258,22 +286,37 @@ def identity_out(identity: model_pb2.ModelIdentity) -> IdentityOut:
     )
 
 
-def _result(result: core.ReferenceResult) -> ResultOut:
+def _result(result: core.ReferenceResult, show_enhanced: bool) -> ResultOut:
     value = result.similarity
     return ResultOut(
         decision=result.decision.value,
         reasons=[str(reason) for reason in result.reasons],
         similarity=None if value is None else round(value, 6),
-        reference=_chosen(result.reference),
+        reference=_chosen(result.reference, result.enhancement, show_enhanced),
     )
 
 
-def _chosen(prepared: PreparedFace) -> ChosenFaceOut:
+def _chosen(
+    prepared: PreparedFace, enhancement: Enhancement | None, show_enhanced: bool
+) -> ChosenFaceOut:
     return ChosenFaceOut(
         face=None if prepared.face is None else face_out(prepared.face),
         face_count=prepared.face_count,
         face_index=prepared.face_index,
         selection=prepared.choice.selection.value,
+        enhancement=None if enhancement is None else _enhancement(enhancement, show_enhanced),
+    )
+
+
+def _enhancement(done: Enhancement, show: bool) -> EnhancementOut:
+    picture = done.png() if show else None
+    return EnhancementOut(
+        status=done.status.value,
+        eyes_px=round(done.eyes_px, 1),
+        enhancer=done.enhancer or None,
+        enhancer_sha256=done.enhancer_sha256 or None,
+        condition=done.condition,
+        image=None if picture is None else base64.b64encode(picture).decode(),
     )
 
 

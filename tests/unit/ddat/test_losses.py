@@ -76,6 +76,19 @@ def test_identity_asks_for_the_direction_and_leaves_what_is_wanted_alone() -> No
     assert made.grad is not None
 
 
+def test_maps_are_compared_in_units_of_their_size_and_only_one_side_learns() -> None:
+    made = [torch.zeros(2, 3, 4, 4, requires_grad=True), torch.full((2, 5, 2, 2), 30.0)]
+    good = [torch.ones(2, 3, 4, 4, requires_grad=True), torch.full((2, 5, 2, 2), 20.0)]
+    lost = losses.feature_loss(made, good)
+    assert lost.item() == pytest.approx((1.0 + 0.5) / 2)
+    assert losses.feature_loss([m * 100 for m in made], [g * 100 for g in good]).item() == (
+        pytest.approx(lost.item())
+    )
+    torch.autograd.backward(lost)
+    assert made[0].grad is not None
+    assert good[0].grad is None
+
+
 def test_faces_without_a_class_say_nothing_of_classes() -> None:
     scores = torch.tensor([[4.0, 0.0], [0.0, 4.0], [9.0, 0.0]], requires_grad=True)
     labels = torch.tensor([0, 1, -1])

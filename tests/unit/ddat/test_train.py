@@ -75,8 +75,8 @@ def test_a_stopped_run_goes_on_bit_by_bit(
 
 
 EVERY_LOSS = {
-    "l1", "identity", "consistency", "consistency_target", "classification", "g_source",
-    "g_target", "adaptor", "v_class", "centre", "vat", "d_real", "d_source", "d_target",
+    "l1", "identity", "feature", "consistency", "consistency_target", "classification",
+    "g_source", "g_target", "adaptor", "v_class", "centre", "vat", "d_real", "d_source", "d_target",
 }  # fmt: skip
 
 
@@ -101,14 +101,14 @@ EVERY_LOSS = {
         ),
         (
             {"adaptor_weight": 0.0, "target_weight": 0.0, "consistency_weight": 0.0,
-             "vat_weight": 0.0, "identity_weight": 0.0},
+             "vat_weight": 0.0, "identity_weight": 0.0, "feature_weight": 0.0},
             {"adaptor", "g_target", "d_target", "consistency", "consistency_target", "vat",
-             "identity"},
+             "identity", "feature"},
             set(),
         ),
         (
             {"pretrain": 1.0},
-            EVERY_LOSS - {"l1", "identity", "consistency"},
+            EVERY_LOSS - {"l1", "identity", "feature", "consistency"},
             set(),
         ),
     ],

@@ -31,7 +31,7 @@ def test_at_the_start_teacher_and_verifier_say_what_the_released_file_says(
     theirs = torch.from_numpy(session.run(None, {"data": ((images() + 1) * 127.5).numpy()})[0])
     with torch.no_grad():
         seen = verifier(zoo_poseface, stages)(images())
-    for features in seen:
+    for features in (seen.teacher, seen.own):
         assert F.cosine_similarity(features, theirs).min() > 0.9999
         torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
 
@@ -50,6 +50,21 @@ def test_only_the_last_stages_the_dense_layer_and_the_classes_are_learned(
         assert not any(p.requires_grad for p in made.trunk.parameters())
     with pytest.raises(ValueError, match="cannot be learned"):
         verifier(zoo_poseface, 14)
+
+
+def test_the_teachers_maps_do_not_depend_on_what_is_learned_and_split_by_pictures(
+    zoo_poseface: Path,
+) -> None:
+    with torch.no_grad():
+        one = verifier(zoo_poseface, 1)
+        seen, other = one(images(4)), verifier(zoo_poseface, 3)(images(4))
+        assert len(seen.maps) == len(one.trunk.stages())
+        for mine, theirs in zip(seen.maps, other.maps, strict=True):
+            torch.testing.assert_close(mine, theirs)
+        halves = seen.parts(2)
+    assert len(halves) == 2
+    assert torch.equal(torch.cat([half.own for half in halves]), seen.own)
+    assert torch.equal(torch.cat([half.maps[3] for half in halves]), seen.maps[3])
 
 
 def test_gradients_reach_pictures_through_the_frozen_teacher(zoo_poseface: Path) -> None:

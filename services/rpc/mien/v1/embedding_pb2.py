@@ -25,15 +25,13 @@ _sym_db = _symbol_database.Default()
 from services.rpc.mien.v1 import model_pb2 as mien_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mien/v1/embedding.proto\x12\x07mien.v1\x1a\x13mien/v1/model.proto\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.mien.v1.ModelInfo\"z\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x63rops\x18\x02 \x03(\x0c\x12#\n\x08priority\x18\x03 \x01(\x0e\x32\x11.mien.v1.Priority\x12\'\n\ttemplates\x18\x04 \x03(\x0b\x32\x14.mien.v1.TemplateSet\"-\n\x0bTemplateSet\x12\r\n\x05\x63rops\x18\x01 \x03(\r\x12\x0f\n\x07weights\x18\x02 \x03(\x02\"\xa7\x01\n\rEmbedResponse\x12(\n\x08identity\x18\x01 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x0f\n\x07vectors\x18\x02 \x03(\x0c\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x04 \x01(\x01\x12\x0f\n\x07weights\x18\x05 \x03(\x02\x12\x0f\n\x07lengths\x18\x06 \x03(\x02\x12\x11\n\ttemplates\x18\x07 \x03(\x0c\"F\n\x11\x46rontalizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x63rops\x18\x02 \x03(\x0c\x12\x13\n\x0byaw_degrees\x18\x03 \x01(\x01\"\xb6\x01\n\x12\x46rontalizeResponse\x12(\n\x08identity\x18\x01 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x11\n\tsynthetic\x18\x02 \x01(\x08\x12\x16\n\x0e\x64\x65\x63oder_sha256\x18\x03 \x01(\t\x12\x0e\n\x06images\x18\x04 \x03(\x0c\x12\x13\n\x0byaw_degrees\x18\x05 \x01(\x01\x12\x10\n\x08queue_ms\x18\x06 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x07 \x01(\x01*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x32\xd8\x01\n\x10\x45mbeddingService\x12\x45\n\nListModels\x12\x1a.mien.v1.ListModelsRequest\x1a\x1b.mien.v1.ListModelsResponse\x12\x36\n\x05\x45mbed\x12\x15.mien.v1.EmbedRequest\x1a\x16.mien.v1.EmbedResponse\x12\x45\n\nFrontalize\x12\x1a.mien.v1.FrontalizeRequest\x1a\x1b.mien.v1.FrontalizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mien/v1/embedding.proto\x12\x07mien.v1\x1a\x13mien/v1/model.proto\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.mien.v1.ModelInfo\"z\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x63rops\x18\x02 \x03(\x0c\x12#\n\x08priority\x18\x03 \x01(\x0e\x32\x11.mien.v1.Priority\x12\'\n\ttemplates\x18\x04 \x03(\x0b\x32\x14.mien.v1.TemplateSet\"-\n\x0bTemplateSet\x12\r\n\x05\x63rops\x18\x01 \x03(\r\x12\x0f\n\x07weights\x18\x02 \x03(\x02\"\xa7\x01\n\rEmbedResponse\x12(\n\x08identity\x18\x01 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x0f\n\x07vectors\x18\x02 \x03(\x0c\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x04 \x01(\x01\x12\x0f\n\x07weights\x18\x05 \x03(\x02\x12\x0f\n\x07lengths\x18\x06 \x03(\x02\x12\x11\n\ttemplates\x18\x07 \x03(\x0c\"F\n\x11\x46rontalizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x63rops\x18\x02 \x03(\x0c\x12\x13\n\x0byaw_degrees\x18\x03 \x01(\x01\"\xb6\x01\n\x12\x46rontalizeResponse\x12(\n\x08identity\x18\x01 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x11\n\tsynthetic\x18\x02 \x01(\x08\x12\x16\n\x0e\x64\x65\x63oder_sha256\x18\x03 \x01(\t\x12\x0e\n\x06images\x18\x04 \x03(\x0c\x12\x13\n\x0byaw_degrees\x18\x05 \x01(\x01\x12\x10\n\x08queue_ms\x18\x06 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x07 \x01(\x01\x32\xd8\x01\n\x10\x45mbeddingService\x12\x45\n\nListModels\x12\x1a.mien.v1.ListModelsRequest\x1a\x1b.mien.v1.ListModelsResponse\x12\x36\n\x05\x45mbed\x12\x15.mien.v1.EmbedRequest\x1a\x16.mien.v1.EmbedResponse\x12\x45\n\nFrontalize\x12\x1a.mien.v1.FrontalizeRequest\x1a\x1b.mien.v1.FrontalizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.rpc.mien.v1.embedding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=734
-  _globals['_PRIORITY']._serialized_end=815
   _globals['_LISTMODELSREQUEST']._serialized_start=57
   _globals['_LISTMODELSREQUEST']._serialized_end=76
   _globals['_LISTMODELSRESPONSE']._serialized_start=78
@@ -48,6 +46,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FRONTALIZEREQUEST']._serialized_end=547
   _globals['_FRONTALIZERESPONSE']._serialized_start=550
   _globals['_FRONTALIZERESPONSE']._serialized_end=732
-  _globals['_EMBEDDINGSERVICE']._serialized_start=818
-  _globals['_EMBEDDINGSERVICE']._serialized_end=1034
+  _globals['_EMBEDDINGSERVICE']._serialized_start=735
+  _globals['_EMBEDDINGSERVICE']._serialized_end=951
 # @@protoc_insertion_point(module_scope)

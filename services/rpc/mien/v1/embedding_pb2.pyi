@@ -7,7 +7,6 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from services.rpc.mien.v1 import model_pb2 as _model_pb2
 import builtins as _builtins
 import sys
@@ -19,30 +18,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _Priority:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """Same as interactive."""
-    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
-    """A person or a camera waits."""
-    PRIORITY_BULK: _Priority.ValueType  # 2
-    """A job that may take its time: evaluation, migration, bulk enrolment."""
-
-class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """Who waits for an answer. While both kinds wait, most of the engine goes to interactive callers."""
-
-PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""Same as interactive."""
-PRIORITY_INTERACTIVE: Priority.ValueType  # 1
-"""A person or a camera waits."""
-PRIORITY_BULK: Priority.ValueType  # 2
-"""A job that may take its time: evaluation, migration, bulk enrolment."""
-Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -97,7 +72,7 @@ class EmbedRequest(_message.Message):
     TEMPLATES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model as "name" or "name@version"; empty for the default."""
-    priority: Global___Priority.ValueType
+    priority: _model_pb2.Priority.ValueType
     """Who waits for the answer."""
     @_builtins.property
     def crops(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -114,7 +89,7 @@ class EmbedRequest(_message.Message):
         *,
         model: _builtins.str = ...,
         crops: _abc.Iterable[_builtins.bytes] | None = ...,
-        priority: Global___Priority.ValueType = ...,
+        priority: _model_pb2.Priority.ValueType = ...,
         templates: _abc.Iterable[Global___TemplateSet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -152,6 +152,58 @@ REASON_EXTREME_POSE_IN_REFERENCE: Reason.ValueType  # 8
 """The reference's head is turned beyond the limit."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
+class _EnhancementStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EnhancementStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EnhancementStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENHANCEMENT_STATUS_UNSPECIFIED: _EnhancementStatus.ValueType  # 0
+    """Not said: there is no face."""
+    ENHANCEMENT_STATUS_APPLIED: _EnhancementStatus.ValueType  # 1
+    """It was."""
+    ENHANCEMENT_STATUS_NOT_NEEDED: _EnhancementStatus.ValueType  # 2
+    """No enhancer has been shown to help such a face for this model: it was compared as it is."""
+    ENHANCEMENT_STATUS_OFF: _EnhancementStatus.ValueType  # 3
+    """Mien, or the caller, does without."""
+    ENHANCEMENT_STATUS_UNAVAILABLE: _EnhancementStatus.ValueType  # 4
+    """The enhancement service did not answer: the face was compared as it is."""
+
+class EnhancementStatus(_EnhancementStatus, metaclass=_EnhancementStatusEnumTypeWrapper):
+    """Whether a face was enhanced before it was embedded, and if not, why."""
+
+ENHANCEMENT_STATUS_UNSPECIFIED: EnhancementStatus.ValueType  # 0
+"""Not said: there is no face."""
+ENHANCEMENT_STATUS_APPLIED: EnhancementStatus.ValueType  # 1
+"""It was."""
+ENHANCEMENT_STATUS_NOT_NEEDED: EnhancementStatus.ValueType  # 2
+"""No enhancer has been shown to help such a face for this model: it was compared as it is."""
+ENHANCEMENT_STATUS_OFF: EnhancementStatus.ValueType  # 3
+"""Mien, or the caller, does without."""
+ENHANCEMENT_STATUS_UNAVAILABLE: EnhancementStatus.ValueType  # 4
+"""The enhancement service did not answer: the face was compared as it is."""
+Global___EnhancementStatus: _TypeAlias = EnhancementStatus  # noqa: Y015
+
+class _Include:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IncludeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Include.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INCLUDE_UNSPECIFIED: _Include.ValueType  # 0
+    """Nothing."""
+    INCLUDE_ENHANCED: _Include.ValueType  # 1
+    """The enhanced faces, as pictures."""
+
+class Include(_Include, metaclass=_IncludeEnumTypeWrapper):
+    """What an answer may hold besides."""
+
+INCLUDE_UNSPECIFIED: Include.ValueType  # 0
+"""Nothing."""
+INCLUDE_ENHANCED: Include.ValueType  # 1
+"""The enhanced faces, as pictures."""
+Global___Include: _TypeAlias = Include  # noqa: Y015
+
 @_typing.final
 class Image(_message.Message):
     """A picture file and the face that is meant in it."""
@@ -377,6 +429,50 @@ class Face(_message.Message):
 Global___Face: _TypeAlias = Face  # noqa: Y015
 
 @_typing.final
+class Enhancement(_message.Message):
+    """What was done to a face before it was embedded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    EYES_PX_FIELD_NUMBER: _builtins.int
+    ENHANCER_FIELD_NUMBER: _builtins.int
+    ENHANCER_SHA256_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    status: Global___EnhancementStatus.ValueType
+    """Whether it was enhanced."""
+    eyes_px: _builtins.float
+    """Pixels between the eyes that the picture has, for a frontal face."""
+    enhancer: _builtins.str
+    """The enhancer as "name@version"; empty unless applied."""
+    enhancer_sha256: _builtins.str
+    """SHA-256 of its weights file; empty unless applied."""
+    condition: _builtins.str
+    """What was mended: "low_resolution" or "near_infrared"; empty unless applied."""
+    image: _builtins.bytes
+    """The enhanced face as PNG, 112 x 112, where the request asked for it. It is synthetic: no camera
+    has seen these pixels. It must not be stored as a photograph.
+    """
+    def __init__(
+        self,
+        *,
+        status: Global___EnhancementStatus.ValueType = ...,
+        eyes_px: _builtins.float = ...,
+        enhancer: _builtins.str = ...,
+        enhancer_sha256: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "enhancer", b"enhancer", "enhancer_sha256", b"enhancer_sha256", "eyes_px", b"eyes_px", "image", b"image", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Enhancement: _TypeAlias = Enhancement  # noqa: Y015
+
+@_typing.final
 class ChosenFace(_message.Message):
     """The face that was taken from a picture."""
 
@@ -386,6 +482,7 @@ class ChosenFace(_message.Message):
     FACE_COUNT_FIELD_NUMBER: _builtins.int
     FACE_INDEX_FIELD_NUMBER: _builtins.int
     SELECTION_FIELD_NUMBER: _builtins.int
+    ENHANCEMENT_FIELD_NUMBER: _builtins.int
     face_count: _builtins.int
     """How many faces the picture shows."""
     face_index: _builtins.int
@@ -396,6 +493,10 @@ class ChosenFace(_message.Message):
     def face(self) -> Global___Face:
         """The face; absent when none was found."""
 
+    @_builtins.property
+    def enhancement(self) -> Global___Enhancement:
+        """What was done to it before it was embedded; absent when none was found."""
+
     def __init__(
         self,
         *,
@@ -403,10 +504,11 @@ class ChosenFace(_message.Message):
         face_count: _builtins.int = ...,
         face_index: _builtins.int = ...,
         selection: Global___FaceSelection.ValueType = ...,
+        enhancement: Global___Enhancement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["face", b"face"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enhancement", b"enhancement", "face", b"face"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["face", b"face", "face_count", b"face_count", "face_index", b"face_index", "selection", b"selection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enhancement", b"enhancement", "face", b"face", "face_count", b"face_count", "face_index", b"face_index", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,12 +525,16 @@ class VerifyRequest(_message.Message):
     FMR_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    NO_ENHANCEMENT_FIELD_NUMBER: _builtins.int
+    INCLUDE_FIELD_NUMBER: _builtins.int
     fmr: _builtins.float
     """Target false-match rate, one of those in the model's card."""
     threshold: _builtins.float
     """A similarity threshold of the caller's own."""
     model: _builtins.str
     """Model as "name" or "name@version"; empty for the default."""
+    no_enhancement: _builtins.bool
+    """Compare all faces as they are, even those that would gain by enhancement."""
     @_builtins.property
     def probe(self) -> Global___Image:
         """The picture in question."""
@@ -436,6 +542,10 @@ class VerifyRequest(_message.Message):
     @_builtins.property
     def references(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
         """The pictures that it is compared with, at least one."""
+
+    @_builtins.property
+    def include(self) -> _containers.RepeatedScalarFieldContainer[Global___Include.ValueType]:
+        """What the answer is to hold besides."""
 
     def __init__(
         self,
@@ -445,10 +555,12 @@ class VerifyRequest(_message.Message):
         fmr: _builtins.float = ...,
         threshold: _builtins.float = ...,
         model: _builtins.str = ...,
+        no_enhancement: _builtins.bool = ...,
+        include: _abc.Iterable[Global___Include.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fmr", b"fmr", "operating_point", b"operating_point", "probe", b"probe", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fmr", b"fmr", "model", b"model", "operating_point", b"operating_point", "probe", b"probe", "references", b"references", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fmr", b"fmr", "include", b"include", "model", b"model", "no_enhancement", b"no_enhancement", "operating_point", b"operating_point", "probe", b"probe", "references", b"references", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_operating_point: _TypeAlias = _typing.Literal["fmr", "threshold"]  # noqa: Y015
     _WhichOneofArgType_operating_point: _TypeAlias = _typing.Literal["operating_point", b"operating_point"]  # noqa: Y015
@@ -551,7 +663,7 @@ class VerifyResponse(_message.Message):
     def timing_ms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Milliseconds by stage: decode, detect, measure (alignment included), queue, inference,
         compare, total; second_look where a face is turned far; align where the model's crop is not the
-        one that is measured.
+        one that is measured; enhance_queue and enhance where a face was enhanced.
         """
 
     def __init__(

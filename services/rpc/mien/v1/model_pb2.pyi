@@ -67,6 +67,30 @@ METRIC_EUCLIDEAN: Metric.ValueType  # 2
 """Negative Euclidean distance, at most 0."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Same as interactive."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """A person or a camera waits."""
+    PRIORITY_BULK: _Priority.ValueType  # 2
+    """A job that may take its time: evaluation, migration, bulk enrolment."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who waits for an answer. While both kinds wait, most of the engine goes to interactive callers."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Same as interactive."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""A person or a camera waits."""
+PRIORITY_BULK: Priority.ValueType  # 2
+"""A job that may take its time: evaluation, migration, bulk enrolment."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class ModelIdentity(_message.Message):
     """What two vectors must share before they may be compared."""

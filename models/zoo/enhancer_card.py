@@ -1,0 +1,115 @@
+"""Card of a network that redraws a face, and the measured gain that allows its use."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.zoo.card_base import CardBase, ModelThreshold, Sha256, Strict
+
+
+class EnhancerInput(Strict):
+    """The aligned crop that an enhancer takes, as N x 3 x side x side float32, RGB, -1 to 1."""
+
+    side: int = Field(default=112, ge=16, le=1024)
+    template: Literal["arcface"] = "arcface"
+    up_sampling: Literal["nearest", "bicubic"] = Field(
+        default="bicubic", description="how a crop of fewer pixels is brought to the side"
+    )
+    equalise: bool = Field(
+        default=False, description="equalise the histogram of Y of YCrCb first, keep the colours"
+    )
+
+
+class Rate(Strict):
+    """A measured rate, 0 to 1 (a difference of two: -1 to 1), with its 95 % interval by person."""
+
+    value: float = Field(ge=-1, le=1)
+    low: float = Field(ge=-1, le=1)
+    high: float = Field(ge=-1, le=1)
+
+
+class GainPoint(Strict):
+    """Verification with one face of each pair degraded to one size, with and without the enhancer.
+
+    Each side has a threshold of its own for the false-match rate.
+    """
+
+    domain: str = Field(description="how the faces were degraded")
+    side: int = Field(ge=1, description="pixels across the degraded crop")
+    eyes_px: float = Field(gt=0, description="between the eyes at that size")
+    fmr: float = Field(gt=0, lt=1)
+    plain: Rate = Field(description="true match rate without")
+    enhanced: Rate = Field(description="true match rate with")
+    gain: Rate = Field(description="their difference, people drawn once for both")
+
+
+class EnhancerGate(Strict):
+    """Where an enhancer has been shown to help one embedding model.
+
+    It helps at a size if, at each false-match rate and in each degradation, the low end of the
+    gain's interval lies above 0 there and at all smaller sizes.
+    """
+
+    embedder: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", description="as name@version")
+    embedder_sha256: Sha256
+    helps_below_eyes_px: float = Field(ge=0, description="0: it helps at no size")
+    points: tuple[GainPoint, ...] = Field(min_length=1)
+    faces: int = Field(gt=1)
+    people: int = Field(gt=1)
+    data: str
+    command: str
+    hardware: str
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+    thresholds: tuple[ModelThreshold, ...] = Field(
+        default=(), description="for comparisons with an enhanced face; empty: the embedder's own"
+    )
+
+    @model_validator(mode="after")
+    def _nothing_but_what_was_measured(self) -> EnhancerGate:
+        allowed = helps_below(self.points)
+        if self.helps_below_eyes_px > allowed + 1e-6:
+            raise ValueError(
+                f"helps_below_eyes_px: the points show a gain only up to {allowed:g} px"
+            )
+        return self
+
+
+class EnhancerCard(CardBase):
+    """Card of a network that redraws an aligned face crop."""
+
+    kind: Literal["enhancer"] = "enhancer"
+    operation: Literal["super_resolution", "nir_to_visible", "visible_to_nir"]
+    input: EnhancerInput = EnhancerInput()
+    output: str = Field(default="enhanced", description="output tensor, of the input's shape")
+    gates: tuple[EnhancerGate, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_gate_for_each_embedder(self) -> EnhancerCard:
+        names = [gate.embedder for gate in self.gates]
+        if len(set(names)) != len(names):
+            raise ValueError("gates: one for each embedder")
+        return self
+
+
+def helps_below(points: tuple[GainPoint, ...]) -> float:
+    """Largest distance between the eyes, px, up to which every measured gain is sure.
+
+    From the smallest measured size upwards, until the low end of one gain's interval is not above
+    0; a size counts only if each degradation and each false-match rate was measured there.
+
+    Returns:
+        0 where that is so at no size.
+    """
+    sizes = sorted({point.eyes_px for point in points})
+    kinds = {(point.domain, point.fmr) for point in points}
+    found = 0.0
+    for size in sizes:
+        here = [point for point in points if point.eyes_px == size]
+        if {(point.domain, point.fmr) for point in here} != kinds:
+            break
+        if any(point.gain.low <= 0 for point in here):
+            break
+        found = size
+    return found

@@ -1,0 +1,199 @@
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from models.zoo import Zoo
+from services.evaluation.shrink import shrink
+from services.gain_gate import eyes_px
+from services.rpc.mien.v1 import face_pb2
+from services.settings import Settings
+from tests.integration.harness import Mien, mien_in_thread, settings_on_free_ports
+from tests.integration.pictures import jpeg, portrait
+from tests.integration.rest import files, problem
+from tests.integration.tiny_enhancement import add_enhancer, gate, loaded, serving
+
+HELPS_AT = 40
+APPLIED = face_pb2.ENHANCEMENT_STATUS_APPLIED
+
+
+def _settings(home: Path, **gateway: Any) -> Settings:
+    plain = settings_on_free_ports(home, **gateway)
+    served = plain.enhancement.model_copy(update={"models": ("negative",)})
+    return plain.model_copy(update={"enhancement": served})
+
+
+@pytest.fixture(scope="module")
+def home(mien_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of all, and an enhancer that gives negatives, said to help poseface."""
+    folder = tmp_path_factory.mktemp("enhancing")
+    for part in ("weights", "engines"):
+        if (mien_home / part).exists():
+            (folder / part).symlink_to(mien_home / part)
+    card = Zoo(mien_home).embedder("poseface")
+    add_enhancer(folder, gates=[gate(card.reference, card.weights.sha256, HELPS_AT)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def enhancing(home: Path) -> Iterator[Mien]:
+    with mien_in_thread(_settings(home)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def rest(enhancing: Mien) -> Iterator[httpx.Client]:
+    with enhancing.client() as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One person, large and with few pixels."""
+
+    large: bytes
+    small: bytes
+
+
+@pytest.fixture(scope="module")
+def pictures(portraits: Path) -> Pictures:
+    small = shrink(jpeg(portrait(portraits, "obama2.jpg")), 56)
+    return Pictures(jpeg(portrait(portraits, "obama.jpg")), small)
+
+
+def verify(client: httpx.Client, probe: bytes, reference: bytes, **fields: str) -> dict[str, Any]:
+    sent = files(probe=probe, reference=reference)
+    response = client.post("/v1/verify", files=sent, data=fields)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_a_face_of_few_pixels_is_enhanced_and_the_answer_says_so(
+    rest: httpx.Client, pictures: Pictures
+) -> None:
+    answer = verify(rest, pictures.small, pictures.large)
+    done = answer["probe"]["enhancement"]
+    assert done["status"] == "applied"
+    assert (done["enhancer"], done["condition"]) == ("negative@1", "low_resolution")
+    assert len(done["enhancer_sha256"]) == 64
+    assert 4 < done["eyes_px"] <= eyes_px(HELPS_AT)
+    assert done["image"] is None
+    assert {"enhance", "enhance_queue"} <= set(answer["timing_ms"])
+    other = answer["reference"]["enhancement"]
+    assert (other["status"], other["enhancer"], other["condition"]) == ("not_needed", None, None)
+    assert other["eyes_px"] > eyes_px(HELPS_AT)
+
+
+def test_what_was_compared_is_the_enhanced_face(rest: httpx.Client, pictures: Pictures) -> None:
+    plain = verify(rest, pictures.small, pictures.large, enhance="false")
+    drawn = verify(rest, pictures.small, pictures.large)
+    assert plain["probe"]["enhancement"]["status"] == "off"
+    assert plain["decision"] == "same"
+    # A negative is nobody's face.
+    assert drawn["similarity"] < plain["similarity"] - 0.2
+
+
+def test_above_the_gate_nothing_changes(rest: httpx.Client, pictures: Pictures) -> None:
+    with_it = verify(rest, pictures.large, pictures.large)
+    without = verify(rest, pictures.large, pictures.large, enhance="false")
+    assert with_it["similarity"] == without["similarity"]
+    assert "enhance" not in with_it["timing_ms"]
+
+
+def test_the_enhanced_face_is_shown_on_request_alone(
+    rest: httpx.Client, pictures: Pictures
+) -> None:
+    answer = verify(rest, pictures.small, pictures.large, include="enhanced")
+    shown = base64.b64decode(answer["probe"]["enhancement"]["image"])
+    picture = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (112, 112, 3)
+    assert answer["reference"]["enhancement"]["image"] is None
+
+
+def test_json_takes_the_same_fields(rest: httpx.Client, pictures: Pictures) -> None:
+    body = {
+        "probe": base64.b64encode(pictures.small).decode(),
+        "reference": base64.b64encode(pictures.large).decode(),
+        "include": ["enhanced"],
+    }
+    answer = rest.post("/v1/verify", json=body).json()
+    assert answer["probe"]["enhancement"]["image"]
+    off = rest.post("/v1/verify", json={**body, "enhance": False}).json()
+    assert off["probe"]["enhancement"]["status"] == "off"
+    assert off["probe"]["enhancement"]["image"] is None
+    refused = problem(rest.post("/v1/verify", json={**body, "include": ["all"]}), "invalid_request")
+    assert refused["field"] == "include.0"
+
+
+def test_the_model_that_was_not_measured_is_left_alone(
+    rest: httpx.Client, home: Path, pictures: Pictures
+) -> None:
+    plain = _settings(home)
+    both = plain.embedding.model_copy(update={"models": ("poseface", "sface")})
+    with (
+        mien_in_thread(plain.model_copy(update={"embedding": both})) as running,
+        running.client() as client,
+    ):
+        measured = verify(client, pictures.small, pictures.large)
+        other = verify(client, pictures.small, pictures.large, model="sface")
+    assert measured["probe"]["enhancement"]["status"] == "applied"
+    assert other["probe"]["enhancement"]["status"] == "not_needed"
+
+
+def test_grpc_says_the_same(enhancing: Mien, rest: httpx.Client, pictures: Pictures) -> None:
+    request = face_pb2.VerifyRequest(
+        probe=face_pb2.Image(content=pictures.small),
+        references=[face_pb2.Image(content=pictures.large)],
+        include=[face_pb2.INCLUDE_ENHANCED],
+    )
+    with enhancing.faces() as stub:
+        answer = stub.Verify(request)
+        request.no_enhancement = True
+        plain = stub.Verify(request)
+    done = answer.probe.enhancement
+    assert (done.status, done.enhancer) == (APPLIED, "negative@1")
+    assert done.condition == "low_resolution"
+    assert done.image.startswith(b"\x89PNG")
+    shown = verify(rest, pictures.small, pictures.large)
+    assert answer.results[0].similarity == pytest.approx(shown["similarity"], abs=1e-5)
+    assert plain.probe.enhancement.status == face_pb2.ENHANCEMENT_STATUS_OFF
+
+
+def test_without_the_service_faces_are_compared_as_they_are_and_it_is_said(
+    home: Path, pictures: Pictures
+) -> None:
+    with serving(loaded(home, "negative")) as (_, address):
+        settings = _settings(home, enhancement_address=address)
+        started = mien_in_thread(settings)
+        running = started.__enter__()
+    try:
+        with running.client() as client:
+            answer = verify(client, pictures.small, pictures.large)
+            again = verify(client, pictures.small, pictures.large)
+    finally:
+        started.__exit__(None, None, None)
+    for one in (answer, again):
+        assert one["decision"] == "same"
+        assert one["probe"]["enhancement"]["status"] == "unavailable"
+
+
+def test_a_gateway_reaches_the_service_over_the_wire(home: Path, pictures: Pictures) -> None:
+    with serving(loaded(home, "negative")) as (_, address):
+        settings = _settings(home, enhancement_address=address)
+        with mien_in_thread(settings) as running, running.client() as client:
+            answer = verify(client, pictures.small, pictures.large)
+    assert answer["probe"]["enhancement"]["status"] == "applied"
+
+
+def test_a_mien_that_was_told_not_to_does_not(home: Path, pictures: Pictures) -> None:
+    with mien_in_thread(_settings(home, enhance=False)) as running, running.client() as client:
+        answer = verify(client, pictures.small, pictures.large)
+    assert answer["probe"]["enhancement"]["status"] == "off"
