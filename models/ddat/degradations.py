@@ -11,7 +11,8 @@ keeps the pixel that holds the cell's centre, floor((i + 1/2) x 112/side): 2, 6,
 uses the same rule the other way, and OpenCV's area and cubic kernels keep the centres too, so that
 nothing in this module moves a face by more than half a pixel.
 
-**Source domain** (spec, section 2): Gaussian blur in units of a cell, then decimation. **Target
+**Source domain** (spec, section 2): Gaussian blur in units of a cell, then decimation; for some of
+the faces a little noise and a good JPEG, because no real picture is without (ours). **Target
 domain** (section 9), simulated and disjoint from it: gamma, motion blur, cubic decimation,
 Poisson-Gaussian noise of a sensor, JPEG. **Area** is the mean over each cell, what
 `mien evaluate --probe-side` does; there the whole photograph is scaled, so that detection and
@@ -54,7 +55,7 @@ REACH_IN_SIGMAS = 2.5
 """Half the Gaussian kernel: 9 taps for the spec's 1.6 px."""
 
 Up = Literal["nearest", "bicubic"]
-DomainName = Literal["area", "source", "target"]
+DomainName = Literal["area", "source", "stored", "target"]
 
 
 class Domain(Protocol):
@@ -76,20 +77,32 @@ class AreaDomain:
 
 @dataclass(frozen=True)
 class SourceDomain:
-    """Gaussian blur, then decimation.
+    """Gaussian blur, then decimation; then perhaps a little noise and a good JPEG.
 
     Attributes:
         blur_from: smallest sigma, in cells.
         blur_to: largest; equal to the smallest, there is no chance in it.
+        stored: share of the faces that get what follows; 0 is the paper's domain.
+        read: largest spread of the noise, levels.
+        quality_from: worst JPEG quality.
+        quality_to: best.
     """
 
     blur_from: float = BLUR_OF_SPEC
     blur_to: float = BLUR_OF_SPEC
+    stored: float = 0.0
+    read: float = 0.0
+    quality_from: int = 100
+    quality_to: int = 100
 
     def degrade(self, picture: Bytes, side: int, rng: np.random.Generator) -> Bytes:
         """(S,S,3) -> (side,side,3)."""
         sigma = rng.uniform(self.blur_from, self.blur_to) * len(picture) / side
-        return decimate(gaussian_blur(picture, sigma), side)
+        small = decimate(gaussian_blur(picture, sigma), side)
+        if not self.stored or rng.random() >= self.stored:
+            return small
+        noisy = sensor_noise(small, 0.0, rng.uniform(0, self.read), rng)
+        return jpeg(noisy, int(rng.integers(self.quality_from, self.quality_to + 1)))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.backbones.sface import load_trunk
 from models.ddat.degradations import FULL_SIDE, DomainName
-from models.ddat.figures import SIDES, Measured, Point, measured_table
+from models.ddat.figures import SIDES, Measured, measured_table
 from models.ddat.measure import RESAMPLES
 from models.ddat.network import Generator, Translated
 from models.ddat.options import TrainOptions
@@ -30,9 +30,11 @@ from models.ddat.report import DOMAINS, Examination
 from models.ddat.sheets import draw_curve
 from models.ddat.train import build_generator
 from models.ddat.verifier import Verifier
+from models.evaluation.bootstrap import Interval
 from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
 from models.training.onnx_export import Precision, sample_pictures, write_onnx
 from models.training.people import load_people
+from models.zoo.enhancer_card import GainPoint, Rate, helps_below
 
 MODEL_FILE, VERIFIER_FILE = "ddat.onnx", "verifier.onnx"
 CURVE_FILE, CURVE_PICTURE = "curve.json", "curve.png"
@@ -79,6 +81,7 @@ def load_verifier(run: Path, options: TrainOptions, start: Path) -> Verifier:
 
 def curve_facts(measured: Measured, options: TrainOptions, teacher: Path) -> dict[str, Any]:
     """The curve as a card keeps it: rates as fractions, sizes in pixels, NaN as null."""
+    gains = gain_points(measured)
     return {
         "verifier": teacher.name,
         "verifier_sha256": hashlib.sha256(teacher.read_bytes()).hexdigest(),
@@ -91,28 +94,34 @@ def curve_facts(measured: Measured, options: TrainOptions, teacher: Path) -> dic
         "clean": _plain(asdict(measured.clean)),
         "domain_probe_accuracy": measured.probe_accuracy,
         "helps_below_eyes_px": {
-            domain: helps_below([p for p in measured.points if p.domain == domain])
+            domain: helps_below([p for p in gains if p.domain == domain])
             for domain in dict.fromkeys(point.domain for point in measured.points)
         },
+        "gains": [point.model_dump() for point in gains],
         "points": [_plain(asdict(point)) for point in measured.points],
     }
 
 
-def helps_below(points: list[Point]) -> float | None:
-    """Largest eye distance, px, up to which the gain is above 0 with confidence at every size.
+def gain_points(measured: Measured) -> list[GainPoint]:
+    """The curve as a card's gate keeps it: gains over cubic interpolation."""
+    return [
+        GainPoint(
+            domain=point.domain,
+            side=point.side,
+            eyes_px=round(point.eyes, 4),
+            fmr=gain.fmr,
+            plain=_rate(gain.base),
+            enhanced=_rate(gain.made),
+            gain=_rate(gain.gain),
+        )
+        for point in measured.points
+        for gain in point.gains
+    ]
 
-    At every size from the smallest measured one, and at each false-match rate, the low end of the
-    gain's interval must lie above 0.
 
-    Returns:
-        None where that is so at no size, or where no intervals were taken.
-    """
-    found = None
-    for point in sorted(points, key=lambda p: p.side):
-        if not point.gains or any(gain.gain.low <= 0 for gain in point.gains):
-            break
-        found = point.eyes
-    return found
+def _rate(interval: Interval) -> Rate:
+    rounded = (round(x, 4) for x in (interval.estimate, interval.low, interval.high))
+    return Rate(**dict(zip(("value", "low", "high"), rounded, strict=True)))
 
 
 def _plain(value: Any) -> Any:

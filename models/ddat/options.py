@@ -52,6 +52,14 @@ class TrainOptions(PeopleOptions):
     size_to: int = Field(48, ge=6, le=112, description="largest side of content, px")
     blur_from: float = Field(0.25, ge=0, description="source: least sigma of the blur, cells")
     blur_to: float = Field(0.5, ge=0, description="source: largest")
+    source_stored: float = Field(
+        0.5, ge=0, le=1, description="source: share with noise and JPEG after that; ours"
+    )
+    source_read: float = Field(2.5, ge=0, description="source: most noise in those, levels")
+    source_quality_from: int = Field(
+        65, ge=1, le=100, description="source: worst JPEG quality in those"
+    )
+    source_quality_to: int = Field(95, ge=1, le=100, description="source: best")
     target_gamma: float = Field(
         TargetDomain.gamma, ge=1, description="target: strongest exponent, and its inverse"
     )
@@ -124,6 +132,7 @@ class TrainOptions(PeopleOptions):
         for low, high in (
             ("size_from", "size_to"),
             ("blur_from", "blur_to"),
+            ("source_quality_from", "source_quality_to"),
             ("target_quality_from", "target_quality_to"),
         ):
             if getattr(self, low) > getattr(self, high):
@@ -149,7 +158,14 @@ class TrainOptions(PeopleOptions):
 
     def source_domain(self) -> SourceDomain:
         """How source faces lose pixels."""
-        return SourceDomain(self.blur_from, self.blur_to)
+        return SourceDomain(
+            self.blur_from,
+            self.blur_to,
+            self.source_stored,
+            self.source_read,
+            self.source_quality_from,
+            self.source_quality_to,
+        )
 
     def target_domain(self) -> TargetDomain:
         """How target faces lose pixels."""

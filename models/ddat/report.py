@@ -46,6 +46,7 @@ PROBE_SIDE = 28
 DOMAINS: dict[DomainName, Domain] = {
     "area": AreaDomain(),
     "source": SourceDomain(),
+    "stored": SourceDomain(stored=1.0, read=2.5, quality_from=65, quality_to=95),
     "target": TargetDomain(),
 }
 BATCH = 64

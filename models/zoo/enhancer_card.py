@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -93,7 +94,7 @@ class EnhancerCard(CardBase):
         return self
 
 
-def helps_below(points: tuple[GainPoint, ...]) -> float:
+def helps_below(points: Sequence[GainPoint]) -> float:
     """Largest distance between the eyes, px, up to which every measured gain is sure.
 
     From the smallest measured size upwards, until the low end of one gain's interval is not above
