@@ -9,12 +9,14 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ddat.degradations import LARGEST_SIDE
 from services.errors import Errors, MienError
 from services.gateway.alignment import CropGeometry, align, native_side
 from services.gateway.detection import Detection
 from services.gateway.pose import Pose, estimate_pose
 from services.gateway.quality import Quality, measure_quality
 from services.modality import Modality, measure_modality
+from services.resolution import measure_side
 
 Pixels = NDArray[np.uint8]
 
@@ -31,7 +33,8 @@ class Face:
         quality: 0 to 100.
         modality: visible, or without colour.
         inter_eye_distance: pixels of the picture as sent.
-        native_side: pixels of the picture across the face's 112 x 112 crop.
+        native_side: pixels of the picture across the face's 112 x 112 crop; fewer where the picture
+            itself was enlarged.
     """
 
     detection: Detection
@@ -81,9 +84,18 @@ def measure_face(picture: Pixels, detection: Detection) -> tuple[Face, Pixels]:
         quality=measure_quality(crop, pose, distance / facing, detection.score),
         modality=measure_modality(crop),
         inter_eye_distance=distance,
-        native_side=native_side(detection.points),
+        native_side=_native_side(detection.points, crop),
     )
     return face, crop
+
+
+def _native_side(points: NDArray[np.float32], crop: Pixels) -> float:
+    """What the picture has across the crop, or what an enlarged picture was made from."""
+    across = native_side(points)
+    if across <= LARGEST_SIDE:
+        return across
+    measured = measure_side(crop)
+    return measured if measured <= LARGEST_SIDE else across
 
 
 def choose(

@@ -14,13 +14,12 @@ from torch.nn import functional as F  # noqa: N812
 from models.backbones.sface import load_trunk
 from models.ddat import measure
 from models.ddat.degradations import up_sample
-from models.ddat.export import curve_facts, helps_below
-from models.ddat.figures import FIGURES, METHODS, Measured, Point, measured_table
+from models.ddat.export import curve_facts, gain_points
+from models.ddat.figures import FIGURES, METHODS, Measured, measured_table
 from models.ddat.network import Generator
 from models.ddat.options import profile_options
 from models.ddat.report import Examination, embed
 from models.ddat.sheets import draw_curve
-from models.evaluation.bootstrap import Interval
 from models.training.faces import load_faces
 from models.training.validation import Validation
 
@@ -185,18 +184,10 @@ def test_the_curve_of_a_card_is_plain_json_with_what_was_measured(
     assert facts["points"][2]["methods"]["bicubic"]["psnr"] is None
 
 
-def points(gains: list[float]) -> list[Point]:
-    def span(low: float) -> Interval:
-        return Interval(low + 0.1, low, low + 0.2, 0.95, 50)
-
-    return [
-        Point("area", 12 + k, 4.0 + k, {}, [measure.Gain(1e-2, span(0.5), span(0.5), span(low))])
-        for k, low in enumerate(gains)
-    ]
-
-
-def test_it_helps_up_to_the_first_size_where_that_is_not_certain() -> None:
-    assert helps_below(points([0.1, 0.01, 0.0, 0.2])) == 5.0
-    assert helps_below(list(reversed(points([0.1, 0.1, 0.1])))) == 6.0
-    assert helps_below(points([-0.1, 0.1])) is None
-    assert helps_below([Point("area", 12, 4.0, {}, [])]) is None
+def test_gains_go_into_a_card_as_they_were_measured(measured: Measured) -> None:
+    found = gain_points(measured)
+    assert len(found) == sum(len(point.gains) for point in measured.points) > 0
+    first, gain = found[0], measured.points[0].gains[0]
+    assert (first.domain, first.side) == (measured.points[0].domain, measured.points[0].side)
+    assert first.gain.value == pytest.approx(gain.gain.estimate, abs=1e-4)
+    assert first.enhanced.value - first.plain.value == pytest.approx(first.gain.value, abs=1e-3)
