@@ -71,7 +71,7 @@ class TrainOptions(PeopleOptions):
     identity_weight: float = Field(
         10.0, ge=0, description="of those: the frozen teacher's features; ours"
     )
-    brightness_weight: float = Field(10.0, ge=0, description="of those: L1 of luminance; ours")
+    brightness_weight: float = Field(5.0, ge=0, description="of those: L1 of luminance; ours")
     cycle_identity_weight: float = Field(
         1.0, ge=0, description="the teacher's features of F(G(x)) and of G(F(y)); ours"
     )
@@ -88,7 +88,7 @@ class TrainOptions(PeopleOptions):
 
     epochs: float = Field(2.0, gt=0, description="passes over the larger domain")
     batch: int = Field(2, ge=1, description="unpaired faces of each domain per step")
-    lr: float = Field(4e-4, gt=0, description="Adam's, of G and F")
+    lr: float = Field(3e-4, gt=0, description="Adam's, of G and F")
     lr_discriminator: float = Field(2e-4, gt=0, description="Adam's, of both discriminators")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's")
     beta2: float = Field(0.999, ge=0, lt=1, description="Adam's")

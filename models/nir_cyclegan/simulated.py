@@ -55,6 +55,9 @@ Cb 77 to 127)."""
 IRIS, PUPIL, GLINT = 4.2, 1.4, 0.9
 """Radii at 112 px."""
 
+MIRRORED = 3.0
+"""Linear light of the lamp's mirror image: more than the camera can take."""
+
 FACE = 0.36
 """Spread of the window over which the exposure is measured, in sides."""
 
@@ -150,7 +153,7 @@ class Simulation:
             light = light + dark * np.maximum(wanted - light, 0)
             light = light * (1 - 0.7 * dark * _disc(len(light), centre, PUPIL * unit))
             if mirrored:
-                light = light + dark * _disc(len(light), centre + offset, GLINT * unit)
+                light = light + MIRRORED * dark * _disc(len(light), centre + offset, GLINT * unit)
         return light
 
     def _lamp(self, side: int, rng: np.random.Generator) -> Field:

@@ -22,3 +22,30 @@ def drawn_face() -> np.ndarray:
         cv2.circle(face, (x, y), 4, (60, 38, 28), -1)
         cv2.circle(face, (x, y), 1, (5, 5, 5), -1)
     return face
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run's folder as training leaves it, with generators that change what they are given."""
+    torch = pytest.importorskip("torch", reason="training needs torch: pip install mien[train]")
+    pytest.importorskip("onnxscript", reason="torch's exporter needs onnxscript: mien[train]")
+    from models.nir_cyclegan.options import profile_options  # noqa: PLC0415 - needs torch
+    from models.nir_cyclegan.train import Trainer  # noqa: PLC0415
+
+    options = profile_options(
+        "cpu",
+        {
+            "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "pairs": 2,
+            "nir_share": 0.7, "grey": False, "merge_above": 1.0, "label_floor": -1.0,
+            "min_images": 1, "he": "vis_domain",
+        },
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("run")
+    trainer = Trainer(options, data_folder, folder, cache, zoo_poseface)
+    torch.manual_seed(3)
+    for average in trainer.averages.values():
+        torch.nn.init.normal_(average.network.last.weight, 0, 0.05)
+    trainer.save()
+    return folder

@@ -19,9 +19,9 @@ from models.nir_cyclegan.train import Trainer
 from models.training.checkpoint import load_checkpoint, read_options
 
 TINY = {
-    "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "pairs": 2, "epochs": 0.6, "nir_share": 0.7,
-    "side": 64, "amp": False, "pretrain": 0.0, "pool": 1, "workers": 1, "validate_steps": 1000,
-    "merge_above": 1.0, "label_floor": -1.0, "min_images": 1,
+    "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "pairs": 2, "epochs": 0.6,
+    "nir_share": 0.7, "side": 64, "amp": False, "pretrain": 0.0, "pool": 1, "workers": 1,
+    "validate_steps": 1000, "merge_above": 1.0, "label_floor": -1.0, "min_images": 1,
 }  # fmt: skip
 
 EVERY_LOSS = {
