@@ -108,9 +108,10 @@ class Game:
         self.pools = {"nir": ImagePool(o.pool), "vis": ImagePool(o.pool)}
 
     def set_rates(self, step: int, steps: int) -> float:
-        """Constant, then falling to 0 over the last share of the run; gives the factor."""
-        left = (1 - step / steps) / self.options.decay if self.options.decay else 1.0
-        factor = min(1.0, left)
+        """Rising, constant, falling to 0 over the last share of the run; gives the factor."""
+        o = self.options
+        left = (1 - step / steps) / o.decay if o.decay else 1.0
+        factor = min(1.0, left, (step + 1) / o.warmup if o.warmup else 1.0)
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = self.rates[name] * factor
@@ -129,7 +130,7 @@ class Game:
             "cycle_vis": o.cycle_weight * losses.cycle_loss(drawn.vis_back, batch.vis),
             "cycle_nir": o.cycle_weight * losses.cycle_loss(drawn.nir_back, batch.nir),
         }
-        parts |= self._looks(batch, drawn, reconstructed=step % o.look_every == 0)
+        parts |= self._looks(batch, drawn, reconstructed=(step + 1) % o.look_every == 0)
         if o.pairs and o.brightness_weight:
             lost = losses.brightness_loss(drawn.paired, batch.good)
             parts["brightness"] = o.brightness_weight * lost

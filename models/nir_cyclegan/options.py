@@ -92,6 +92,7 @@ class TrainOptions(PeopleOptions):
     lr_discriminator: float = Field(2e-4, gt=0, description="Adam's, of both discriminators")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's")
     beta2: float = Field(0.999, ge=0, lt=1, description="Adam's")
+    warmup: int = Field(200, ge=0, description="first steps, rates rising; ours")
     decay: float = Field(0.5, ge=0, le=1, description="last share, rates falling to 0")
     clip: float = Field(10.0, gt=0, description="largest gradient norm of G and F, and of both D")
     ema: float = Field(0.998, ge=0, lt=1, description="of the weights that are exported")
@@ -130,8 +131,8 @@ class TrainOptions(PeopleOptions):
 PUBLISHED: dict[str, Any] = {
     "he": "vis_domain", "residual": False, "grey": False, "adversarial_weight": 1.0,
     "cycle_weight": 10.0, "perceptual_weight": 1.0, "look_every": 1, "pairs": 0,
-    "cycle_identity_weight": 0.0, "pretrain": 0.0, "lr": 2e-4, "lr_discriminator": 2e-4,
-    "clip": 1e6, "ema": 0.0,
+    "cycle_identity_weight": 0.0, "pretrain": 0.0, "warmup": 0, "lr": 2e-4,
+    "lr_discriminator": 2e-4, "clip": 1e6, "ema": 0.0,
 }  # fmt: skip
 """The paper's losses and CycleGAN's training; sizes, batch and length are the profile's."""
 
