@@ -178,7 +178,7 @@ def test_a_generator_learns_the_way_back_from_near_infrared(
     batch = trainer.batches.make(0)
     rows = [trainer.train_step(batch) for _ in range(30)]
     assert rows[-1]["brightness"] < 0.8 * rows[0]["brightness"]
-    assert rows[-1]["cycle_vis"] < 0.9 * rows[0]["cycle_vis"]
+    assert rows[-1]["cycle_vis"] < 0.95 * rows[0]["cycle_vis"]
 
 
 def test_every_option_of_the_model_is_an_option_of_the_command() -> None:
