@@ -17,11 +17,11 @@ from rich.table import Table
 from models.ddat.degradations import DomainName
 from models.ddat.export import load_generator
 from models.ddat.figures import QUICK_SIDES, Measured
-from models.ddat.measure import RESAMPLES
 from models.ddat.options import Profile, profile_options
 from models.ddat.report import Examination
 from models.ddat.train import Trainer
 from models.evaluation.bootstrap import Interval
+from models.training.gains import RESAMPLES
 from models.training.options_cli import CacheOption, DataOption, RunOption, StartOption
 from models.training.validation import TARGET_FMR, shown
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ from torch import Tensor, nn
 from models.backbones.sface import load_trunk
 from models.ddat.degradations import FULL_SIDE, DomainName
 from models.ddat.figures import SIDES, Measured, measured_table
-from models.ddat.measure import RESAMPLES
 from models.ddat.network import Generator, Translated
 from models.ddat.options import TrainOptions
 from models.ddat.report import DOMAINS, Examination
@@ -32,6 +30,8 @@ from models.ddat.train import build_generator
 from models.ddat.verifier import Verifier
 from models.evaluation.bootstrap import Interval
 from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
+from models.training.facts import plain
+from models.training.gains import RESAMPLES
 from models.training.onnx_export import Precision, sample_pictures, write_onnx
 from models.training.people import load_people
 from models.zoo.enhancer_card import GainPoint, Rate, helps_below
@@ -91,14 +91,14 @@ def curve_facts(measured: Measured, options: TrainOptions, teacher: Path) -> dic
         "probe": "one face of each pair degraded, the other good; all pairs of held-out people",
         "faces": measured.faces,
         "people": measured.people,
-        "clean": _plain(asdict(measured.clean)),
+        "clean": plain(asdict(measured.clean)),
         "domain_probe_accuracy": measured.probe_accuracy,
         "helps_below_eyes_px": {
             domain: helps_below([p for p in gains if p.domain == domain])
             for domain in dict.fromkeys(point.domain for point in measured.points)
         },
         "gains": [point.model_dump() for point in gains],
-        "points": [_plain(asdict(point)) for point in measured.points],
+        "points": [plain(asdict(point)) for point in measured.points],
     }
 
 
@@ -122,15 +122,6 @@ def gain_points(measured: Measured) -> list[GainPoint]:
 def _rate(interval: Interval) -> Rate:
     rounded = (round(x, 4) for x in (interval.estimate, interval.low, interval.high))
     return Rate(**dict(zip(("value", "low", "high"), rounded, strict=True)))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @app.command()

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from models.ddat.degradations import DomainName
-from models.ddat.measure import Gain
+from models.training.gains import Gain
 from models.training.validation import Verification
 
 QUICK_SIDES = (16, 28)

@@ -1,15 +1,10 @@
-"""Figures of restored faces: pixels, distributions of features, domains, gain in verification."""
+"""Figures of restored faces: pixels, distributions of features, domains."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from models.evaluation.bootstrap import Interval, bootstrap_by_person
-from models.evaluation.rates import FloatArray, ThresholdSweep
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating]
@@ -20,8 +15,6 @@ SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 """Constants of Wang et al. 2004 for 0-255."""
 
 RIDGE = 1e-3
-FMRS = (1e-2, 1e-3)
-RESAMPLES = 300
 
 
 def psnr(made: Bytes, good: Bytes) -> float:
@@ -92,57 +85,3 @@ def probe_accuracy(source: Floats, target: Floats, folds: int = 2) -> float:
         weights = np.linalg.solve(gram, x[fit].T @ y[fit])
         right[~fit] = np.sign(x[~fit] @ weights) == y[~fit]
     return float(right.mean())
-
-
-@dataclass(frozen=True)
-class Gain:
-    """TAR at one false-match rate, with intervals over people.
-
-    Attributes:
-        fmr: false-match rate.
-        base: TAR of the faces as they are.
-        made: TAR of the restored faces.
-        gain: the difference, people drawn once for both.
-    """
-
-    fmr: float
-    base: Interval
-    made: Interval
-    gain: Interval
-
-
-def verification_gains(
-    base: Floats,
-    made: Floats,
-    same: npt.NDArray[np.bool_],
-    people_a: npt.NDArray[np.generic],
-    people_b: npt.NDArray[np.generic],
-    resamples: int = RESAMPLES,
-) -> list[Gain]:
-    """Gains at the false-match rates of `FMRS`; each side has a threshold of its own.
-
-    Args:
-        base: (P,) scores of the pairs with faces as they are.
-        made: (P,) of the same pairs with restored ones.
-        same: (P,) true for genuine pairs.
-        people_a: (P,) who the first face shows.
-        people_b: (P,) who the second shows.
-        resamples: draws of people.
-    """
-    sweeps = [ThresholdSweep(scores, same) for scores in (base, made)]
-
-    def tars(weights: FloatArray) -> list[float]:
-        found = []
-        curves = [sweep.curve(weights) for sweep in sweeps]
-        for fmr in FMRS:
-            pair = [
-                curve.genuine_matches[curve.index_at_fmr(fmr)] / curve.genuine_total
-                if curve.genuine_total and curve.impostor_total
-                else float("nan")
-                for curve in curves
-            ]
-            found += [*pair, pair[1] - pair[0]]
-        return found
-
-    spans = bootstrap_by_person(tars, people_a, people_b, resamples=resamples)
-    return [Gain(fmr, *spans[3 * k : 3 * k + 3]) for k, fmr in enumerate(FMRS)]

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from models.ddat.degradations import (
     AreaDomain,
@@ -26,17 +25,11 @@ from models.ddat.degradations import (
     up_sample,
 )
 from models.ddat.figures import Measured, MethodFigures, Point
-from models.ddat.measure import (
-    Gain,
-    frechet_distance,
-    probe_accuracy,
-    psnr,
-    ssim,
-    verification_gains,
-)
+from models.ddat.measure import frechet_distance, probe_accuracy, psnr, ssim
 from models.ddat.network import Translated, pooled
-from models.training.faces import BORDER, CROP_SIDE, Faces, Ints
-from models.training.validation import MAX_IMPOSTORS, Validation, Verification, verify
+from models.training.faces import Faces
+from models.training.held_out import BATCH, AlteredPairs, embed
+from models.training.validation import Validation
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -49,11 +42,9 @@ DOMAINS: dict[DomainName, Domain] = {
     "stored": SourceDomain(stored=1.0, read=2.5, quality_from=65, quality_to=95),
     "target": TargetDomain(),
 }
-BATCH = 64
-CENTRAL = slice(BORDER, CROP_SIDE - BORDER)
 
 
-class Examination:
+class Examination(AlteredPairs):
     """The held-out faces, prepared once; what does not depend on a generator is kept.
 
     Args:
@@ -64,17 +55,7 @@ class Examination:
     """
 
     def __init__(self, faces: Faces, validation: Validation, teacher: nn.Module, limit: int = 0):
-        kept = _first_people(np.array(faces.people)[validation.rows], limit)
-        rows: Ints = validation.rows[kept]
-        self.validation = Validation(faces, rows, validation.teacher[torch.from_numpy(kept)])
-        self.people = np.array(faces.people)[rows]
-        self.rows, self.teacher = rows, teacher
-        self.crops = np.ascontiguousarray(faces.crops[rows][:, CENTRAL, CENTRAL])
-        first, second = np.divmod(self.validation.bins["all"], len(rows))
-        # Either face of a pair may be the degraded one.
-        self.first = np.concatenate([first, second])
-        self.second = np.concatenate([second, first])
-        self.same = np.tile(self.validation.same[self.validation.bins["all"]], 2)
+        super().__init__(faces, validation, teacher, limit)
         self.known: dict[tuple[DomainName, int], dict[str, MethodFigures]] = {}
         self.base: dict[tuple[DomainName, int], Tensor] = {}
 
@@ -114,10 +95,6 @@ class Examination:
             people=len(set(self.people.tolist())),
         )
 
-    def clean(self) -> Verification:
-        """Both faces of a pair good."""
-        return self._verify(self.validation.teacher)
-
     def degraded(self, domain: DomainName, side: int) -> list[Bytes]:
         """The held-out faces with (side,side,3) left, the same at every call."""
         return [
@@ -140,44 +117,24 @@ class Examination:
             figures = {}
             for kernel in ("nearest", "bicubic"):
                 large = np.stack([up_sample(face, kernel) for face in small])
-                self.base[key] = embed(self.teacher, large, device)
+                self.base[key] = embed(self.verifier, large, device)
                 figures[kernel] = self._figures(domain, large, self.base[key])
             self.known[key] = figures
         made, _ = translate(generator, small, upsampling, device)
-        features = embed(self.teacher, made, device)
+        features = embed(self.verifier, made, device)
         methods = {**self.known[key], "enhanced": self._figures(domain, made, features)}
-        gains = self._gains(self.base[key], features, resamples) if resamples else []
+        gains = self.gains(self.base[key], features, resamples) if resamples else []
         return Point(domain, side, eye_distance(side), methods, gains)
 
     def _figures(self, domain: DomainName, pictures: Bytes, features: Tensor) -> MethodFigures:
         paired = domain == "source"
-        good = self.validation.teacher
+        good = self.good
         return MethodFigures(
-            self._verify(features),
+            self.verify(features),
             float((features * good).sum(dim=1).mean()),
             frechet_distance(good.numpy(), features.numpy()),
             psnr(pictures, self.crops) if paired else float("nan"),
             ssim(pictures, self.crops) if paired else float("nan"),
-        )
-
-    def _scores(self, features: Tensor) -> npt.NDArray[np.float32]:
-        """(P,) good face against the other one."""
-        cosines = (self.validation.teacher @ features.T).numpy()
-        return np.asarray(cosines[self.first, self.second], dtype=np.float32)
-
-    def _verify(self, features: Tensor) -> Verification:
-        return verify(self._scores(features), self.same)
-
-    def _gains(self, base: Tensor, made: Tensor, resamples: int) -> list[Gain]:
-        impostors = np.random.default_rng(0).permutation(np.flatnonzero(~self.same))
-        chosen = np.concatenate([np.flatnonzero(self.same), impostors[:MAX_IMPOSTORS]])
-        return verification_gains(
-            self._scores(base)[chosen],
-            self._scores(made)[chosen],
-            self.same[chosen],
-            self.people[self.first[chosen]],
-            self.people[self.second[chosen]],
-            resamples,
         )
 
 
@@ -193,22 +150,3 @@ def translate(
         pictures.append(levels(made.image.float().cpu().numpy()))
         hidden.append(pooled(made.bottleneck).cpu())
     return np.concatenate(pictures), torch.cat(hidden)
-
-
-@torch.no_grad()
-def embed(teacher: nn.Module, pictures: Bytes, device: torch.device) -> Tensor:
-    """(N,112,112,3) uint8 RGB -> (N,d) unit features, fp32, on the CPU."""
-    parts = []
-    for start in range(0, len(pictures), BATCH):
-        block = torch.from_numpy(pictures[start : start + BATCH]).to(device)
-        parts.append(teacher(block.permute(0, 3, 1, 2).float()).float().cpu())
-    return F.normalize(torch.cat(parts))
-
-
-def _first_people(people: npt.NDArray[np.str_], limit: int) -> npt.NDArray[np.intp]:
-    """Positions of whole people, in the order of their names, until there are `limit` faces."""
-    order = np.argsort(people, kind="stable")
-    if not limit or limit >= len(people):
-        return np.sort(order)
-    last = people[order[limit - 1]]
-    return np.flatnonzero(people <= last)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +12,14 @@ from torch import nn
 
 from models.ddat.degradations import Up, up_sample
 from models.ddat.figures import METHODS, Measured
-from models.ddat.report import CENTRAL, DOMAINS, translate
+from models.ddat.report import DOMAINS, translate
+from models.training.held_out import CENTRAL
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 Bytes = npt.NDArray[np.uint8]
 
-GAP = 2
 SHEET_SIDES = (12, 16, 28, 48)
 COLOURS = {"nearest": "#b94", "bicubic": "#789", "enhanced": "#124"}
 
@@ -52,17 +51,6 @@ def sheet_faces(
             for low, drawn in zip(small, made, strict=True)
         ]
     return rows
-
-
-def write_sheet(path: Path, rows: list[list[Bytes]]) -> None:
-    """Writes rows of (112,112,3) RGB pictures as one picture."""
-    framed = [
-        np.concatenate(
-            [np.pad(x, ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255) for x in r], 1
-        )
-        for r in rows
-    ]
-    cv2.imwrite(str(path), np.concatenate(framed, axis=0)[..., ::-1])
 
 
 def draw_curve(measured: Measured, path: Path) -> None:

@@ -25,13 +25,14 @@ from models.ddat.network import BOTTLENECK_STEPS, Adaptor, Discriminator, Genera
 from models.ddat.objective import Networks, stage_of
 from models.ddat.options import TrainOptions
 from models.ddat.report import Examination
-from models.ddat.sheets import sheet_faces, write_sheet
+from models.ddat.sheets import sheet_faces
 from models.ddat.verifier import Verifier
 from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
 from models.training.loop import Run, TrainingError
 from models.training.people import People, load_people
+from models.training.sheets import write_sheet
 from models.training.teacher import class_centres
 
 LOSSES = [

@@ -33,6 +33,9 @@ def training_app() -> typer.Typer:
         from models.drgan import ablate as drgan_ablate  # noqa: PLC0415
         from models.drgan import command as drgan  # noqa: PLC0415
         from models.drgan import export as drgan_export  # noqa: PLC0415
+        from models.nir_cyclegan import ablate as nir_ablate  # noqa: PLC0415
+        from models.nir_cyclegan import command as nir  # noqa: PLC0415
+        from models.nir_cyclegan import export as nir_export  # noqa: PLC0415
         from models.poseface import ablate, command, export  # noqa: PLC0415
     except ImportError as error:
         raise SettingsError(
@@ -44,6 +47,9 @@ def training_app() -> typer.Typer:
     app.command("drgan")(drgan.train)
     app.command("drgan-ablate")(drgan_ablate.ablate)
     app.command("drgan-export")(drgan_export.export)
+    app.command("nir-cyclegan")(nir.train)
+    app.command("nir-cyclegan-ablate")(nir_ablate.ablate)
+    app.command("nir-cyclegan-export")(nir_export.export)
     app.command("poseface")(command.train)
     app.command("poseface-ablate")(ablate.ablate)
     app.command("poseface-export")(export.export)

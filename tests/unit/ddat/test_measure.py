@@ -18,9 +18,11 @@ from models.ddat.export import curve_facts, gain_points
 from models.ddat.figures import FIGURES, METHODS, Measured, measured_table
 from models.ddat.network import Generator
 from models.ddat.options import profile_options
-from models.ddat.report import Examination, embed
+from models.ddat.report import Examination
 from models.ddat.sheets import draw_curve
 from models.training.faces import load_faces
+from models.training.gains import verification_gains
+from models.training.held_out import embed
 from models.training.validation import Validation
 
 RNG = np.random.default_rng(0)
@@ -68,12 +70,12 @@ def test_the_gain_is_between_the_same_people() -> None:
     second = np.concatenate([np.arange(60) % 12, (first[60:] + RNG.integers(1, 12, 600)) % 12])
     base = np.where(same, 0.4, 0.0) + RNG.normal(0, 0.2, 660)
     better = np.where(same, 0.9, 0.0) + RNG.normal(0, 0.2, 660)
-    found = measure.verification_gains(base, better, same, first, second, resamples=50)
+    found = verification_gains(base, better, same, first, second, resamples=50)
     assert [gain.fmr for gain in found] == [1e-2, 1e-3]
     for gain in found:
         assert gain.gain.estimate == pytest.approx(gain.made.estimate - gain.base.estimate)
         assert gain.gain.low > 0
-    nothing = measure.verification_gains(base, base, same, first, second, resamples=50)
+    nothing = verification_gains(base, base, same, first, second, resamples=50)
     assert all(g.gain.low == g.gain.high == 0 for g in nothing)
 
 
@@ -133,7 +135,7 @@ def test_a_generator_that_draws_the_good_face_is_as_good_as_the_good_face(
 def test_one_face_of_a_pair_is_good_and_the_other_is_not(examination: Examination) -> None:
     teacher = examination.validation.teacher
     spoilt = F.normalize(torch.randn_like(teacher))
-    scores = examination._scores(spoilt)
+    scores = examination.scores(spoilt)
     first, second = examination.first[0], examination.second[0]
     assert scores[0] == pytest.approx(float(teacher[first] @ spoilt[second]), abs=1e-6)
     assert (examination.people[examination.first] == examination.people[examination.second])[
@@ -152,7 +154,7 @@ def test_a_limit_keeps_whole_people(
     data_folder: Path, cache: Path, zoo_poseface: Path, examination: Examination
 ) -> None:
     faces = load_faces(data_folder, cache)
-    few = Examination(faces, examination.validation, examination.teacher, limit=5)
+    few = Examination(faces, examination.validation, examination.verifier, limit=5)
     assert sorted(set(few.people)) == ["toy/p0", "toy/p1"]
     assert len(few.people) == 8
     torch.testing.assert_close(few.validation.teacher, examination.validation.teacher[:8])
