@@ -135,6 +135,7 @@ class Examination(AlteredPairs):
             frechet_distance(good.numpy(), features.numpy()),
             psnr(pictures, self.crops) if paired else float("nan"),
             ssim(pictures, self.crops) if paired else float("nan"),
+            self.false_matches(features),
         )
 
 

@@ -119,6 +119,7 @@ class Examination(AlteredPairs):
             self.verify(features),
             self._identity(features),
             frechet_distance(self.good.numpy(), features.numpy()),
+            self.false_matches(features),
         )
 
     def _identity(self, features: Tensor) -> float:

@@ -11,13 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from models.evaluation.rates import threshold_at_fmr
 from models.training.faces import BORDER, CROP_SIDE, Faces, Ints
 from models.training.gains import Gain, verification_gains
-from models.training.validation import MAX_IMPOSTORS, Validation, Verification, verify
+from models.training.validation import (
+    MAX_IMPOSTORS,
+    Validation,
+    Verification,
+    verify,
+)
 
 Bytes = npt.NDArray[np.uint8]
 
 BATCH = 64
+CARD_FMR = 1e-3
+"""Whose threshold is taken for false matches: a server's default."""
+
 CENTRAL = slice(BORDER, CROP_SIDE - BORDER)
 
 
@@ -62,6 +71,15 @@ class AlteredPairs:
         """Figures of faces altered in one way."""
         return verify(self.scores(altered), self.same)
 
+    def false_matches(self, altered: Tensor) -> float:
+        """Share of impostor pairs with an altered face that the good faces' threshold lets through.
+
+        The threshold is the one at which good faces have a false-match rate of 1e-3: what a card's
+        threshold is fitted on. Above 1e-3, altered faces need a stricter one.
+        """
+        good, scores = self.scores(self.good), self.scores(altered)
+        return _share_above(scores[~self.same], threshold_at_fmr(good[~self.same], CARD_FMR))
+
     def gains(self, base: Tensor, made: Tensor, resamples: int) -> list[Gain]:
         """What faces altered in the second way gain over those altered in the first."""
         impostors = np.random.default_rng(0).permutation(np.flatnonzero(~self.same))
@@ -84,6 +102,10 @@ def embed(verifier: nn.Module, pictures: Bytes, device: torch.device) -> Tensor:
         block = torch.from_numpy(pictures[start : start + BATCH]).to(device)
         parts.append(verifier(block.permute(0, 3, 1, 2).float()).float().cpu())
     return F.normalize(torch.cat(parts))
+
+
+def _share_above(scores: npt.NDArray[np.float32], threshold: float) -> float:
+    return float((scores >= threshold).mean()) if len(scores) else float("nan")
 
 
 def _first_people(people: npt.NDArray[np.str_], limit: int) -> npt.NDArray[np.intp]:

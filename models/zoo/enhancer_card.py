@@ -47,15 +47,11 @@ class GainPoint(Strict):
 
 
 class EnhancerGate(Strict):
-    """Where an enhancer has been shown to help one embedding model.
-
-    It helps at a size if, at each false-match rate and in each degradation, the low end of the
-    gain's interval lies above 0 there and at all smaller sizes.
-    """
+    """Where an enhancer has been shown to help one embedding model; see `helps_below`."""
 
     embedder: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", description="as name@version")
     embedder_sha256: Sha256
-    helps_below_eyes_px: float = Field(ge=0, description="0: it helps at no size")
+    helps_below_eyes_px: float = Field(ge=0, description="with it, px; 0: it helps at no size")
     points: tuple[GainPoint, ...] = Field(min_length=1)
     faces: int = Field(gt=1)
     people: int = Field(gt=1)
@@ -95,22 +91,26 @@ class EnhancerCard(CardBase):
 
 
 def helps_below(points: Sequence[GainPoint]) -> float:
-    """Largest distance between the eyes, px, up to which every measured gain is sure.
+    """Largest distance between the eyes, px, up to which an enhancer helps, from the smallest on.
 
-    From the smallest measured size upwards, until the low end of one gain's interval is not above
-    0; a size counts only if each degradation and each false-match rate was measured there.
+    It helps at a size if it surely gains in one degradation, at every false-match rate, and surely
+    loses in none: sure is what the whole interval says. Where so few pixels are left that nothing
+    can be verified either way, a degradation is neither. A size counts only if each degradation and
+    each false-match rate was measured there.
 
     Returns:
         0 where that is so at no size.
     """
-    sizes = sorted({point.eyes_px for point in points})
     kinds = {(point.domain, point.fmr) for point in points}
     found = 0.0
-    for size in sizes:
+    for size in sorted({point.eyes_px for point in points}):
         here = [point for point in points if point.eyes_px == size]
         if {(point.domain, point.fmr) for point in here} != kinds:
             break
-        if any(point.gain.low <= 0 for point in here):
+        unsure = {point.domain for point in here if point.gain.low <= 0}
+        if len(unsure) == len({point.domain for point in here}):
+            break
+        if any(point.gain.high < 0 for point in here):
             break
         found = size
     return found

@@ -69,8 +69,20 @@ def test_a_gain_counts_while_it_is_sure_at_every_smaller_size() -> None:
     gap = (*rising, point(24, 0.2))
     assert helps_below(gap) == pytest.approx(eyes_px(16))
     assert helps_below((point(12, -0.01), point(16, 0.1))) == 0
-    torn = (*rising, point(12, 0.1, "other"), point(16, -0.1, "other"), point(20, 0.1, "other"))
-    assert helps_below(torn) == pytest.approx(eyes_px(12))
+
+
+def test_a_gain_in_one_degradation_is_enough_unless_it_is_a_sure_loss_in_another() -> None:
+    area = [point(side, 0.1) for side in (12, 16, 20)]
+    unsure = [point(side, -0.1, "other") for side in (12, 16, 20)]
+    assert helps_below([*area, *unsure]) == pytest.approx(eyes_px(20))
+    worse = [point(12, -0.1, "other"), point(16, -0.3, "other"), point(20, 0.1, "other")]
+    assert helps_below([*area, *worse]) == pytest.approx(eyes_px(12))
+    assert helps_below(unsure) == 0
+
+
+def test_the_sure_degradation_gains_at_every_false_match_rate() -> None:
+    both = [point(12, 0.1), point(12, 0.1, fmr=1e-2), point(16, 0.1), point(16, -0.01, fmr=1e-2)]
+    assert helps_below(both) == pytest.approx(eyes_px(12))
     missing = (point(12, 0.1), point(12, 0.1, fmr=1e-2), point(16, 0.1))
     assert helps_below(missing) == pytest.approx(eyes_px(12))
 
