@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.ddat.degradations import decimate, levels, scaled, up_sample
+from models.nir_cyclegan.pictures import equalised
 from models.zoo import EnhancerCard, Zoo
 from services.model_queue import QueueMetrics
 from services.runtime import Engine, EngineError, EngineOptions, Gate, load_engine
@@ -115,17 +115,6 @@ class QueuedEnhancer:
         """Finishes what is at work and frees the network."""
         await self.batcher.close()
         self.enhancer.close()
-
-
-def equalised(picture: Pixels) -> Pixels:
-    """Spreads the brightness of a picture over the whole range; its colours stay.
-
-    Args:
-        picture: height x width x 3, RGB, 0-255.
-    """
-    parts = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
-    parts[..., 0] = cv2.equalizeHist(np.ascontiguousarray(parts[..., 0]))
-    return np.asarray(cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB), dtype=np.uint8)
 
 
 def load_enhancer(zoo: Zoo, reference: str, engine: EngineSettings) -> Enhancer:

@@ -13,7 +13,7 @@ from models.zoo import Zoo
 from services.evaluation.shrink import shrink
 from services.gain_gate import eyes_px
 from services.rpc.mien.v1 import face_pb2
-from services.settings import Settings
+from services.settings import Settings, SettingsError
 from tests.integration.harness import Mien, mien_in_thread, settings_on_free_ports
 from tests.integration.pictures import jpeg, portrait
 from tests.integration.rest import files, problem
@@ -197,3 +197,31 @@ def test_a_mien_that_was_told_not_to_does_not(home: Path, pictures: Pictures) ->
     with mien_in_thread(_settings(home, enhance=False)) as running, running.client() as client:
         answer = verify(client, pictures.small, pictures.large)
     assert answer["probe"]["enhancement"]["status"] == "off"
+
+
+def test_the_service_by_itself_serves_its_networks_over_the_inference_protocol(home: Path) -> None:
+    plain = _settings(home)
+    own = plain.enhancement.model_copy(update={"port": 0, "http_port": 0})
+    settings = plain.model_copy(update={"enhancement": own})
+    with mien_in_thread(settings, "enhancement") as running, running.client() as client:
+        assert client.get("/v2/health/ready").status_code == 200
+        model = client.get("/v2/models/negative").json()
+        picture = {"name": "image", "datatype": "FP32", "shape": [1, 3, 112, 112]}
+        data = np.linspace(-1, 1, 3 * 112 * 112).tolist()
+        answer = client.post(
+            "/v2/models/negative/infer", json={"inputs": [{**picture, "data": data}]}
+        ).json()
+        metrics = client.get("/metrics").text
+    assert model["inputs"] == [{**picture, "shape": [-1, 3, 112, 112]}]
+    assert answer["outputs"][0]["data"] == pytest.approx([-value for value in data])
+    assert "mien_batch_size" in metrics
+
+
+def test_the_service_by_itself_needs_an_enhancer(home: Path) -> None:
+    plain = _settings(home)
+    nothing = plain.enhancement.model_copy(update={"models": ()})
+    with (
+        pytest.raises(SettingsError, match="MIEN_ENHANCEMENT__MODELS"),
+        mien_in_thread(plain.model_copy(update={"enhancement": nothing}), "enhancement"),
+    ):
+        pass

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.nir_cyclegan.pictures import equalised
 from services.enhancement import Enhancer
-from services.enhancement.enhancer import equalised
 from services.gain_gate import eyes_px
 from services.rpc.mien.v1 import enhancement_pb2, enhancement_pb2_grpc
 from services.runtime import EngineError
