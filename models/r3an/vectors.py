@@ -1,0 +1,130 @@
+"""Vectors of two models for the same faces, and who of them is learned from and who judges."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from models.training.people import People, PeopleOptions
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+NOBODY = -1
+
+
+class SplitOptions(PeopleOptions):
+    """Who is held out of a map's fit."""
+
+    holdout_nameless: float = Field(
+        0.1, ge=0, lt=1, description="share of faces without a person held out as distractors"
+    )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The same N faces seen by two models in V views.
+
+    Attributes:
+        source: (N,V,d_S) unit vectors; view 0 the crop, 1 its mirror image, then changed views.
+        target: (N,V,d_T), likewise.
+        person: (N,) number of each face's person, -1 where unknown or not trusted.
+        yaw: (N,) degrees; NaN when unknown.
+        train: rows that maps learn from; nobody in them is held out.
+        calibration: rows of one half of the held-out people: choices and thresholds.
+        test: rows of the other half: what is reported.
+        distractors: held-out rows without a person.
+    """
+
+    source: Floats
+    target: Floats
+    person: Ints
+    yaw: Floats
+    train: Ints
+    calibration: Ints
+    test: Ints
+    distractors: Ints
+
+    @property
+    def dimensions(self) -> tuple[int, int]:
+        """Of source and target."""
+        return self.source.shape[2], self.target.shape[2]
+
+    def learned(self) -> tuple[Floats, Floats, Ints]:
+        """All views of the training rows: (T*V,d_S), (T*V,d_T), and whom each shows (T*V,).
+
+        A face without a person is somebody of its own, in all its views.
+        """
+        rows, views = self.train, self.source.shape[1]
+        own = len(self.person) + rows
+        who = np.where(self.person[rows] == NOBODY, own, self.person[rows])
+        return (
+            self.source[rows].reshape(-1, self.source.shape[2]),
+            self.target[rows].reshape(-1, self.target.shape[2]),
+            np.repeat(who, views),
+        )
+
+    def facts(self) -> dict[str, int]:
+        """For the record of a run."""
+        return {
+            "training_faces": len(self.train),
+            "views": self.source.shape[1],
+            "calibration_faces": len(self.calibration),
+            "calibration_people": len(set(self.person[self.calibration].tolist())),
+            "test_faces": len(self.test),
+            "test_people": len(set(self.person[self.test].tolist())),
+            "distractors": len(self.distractors),
+        }
+
+
+def pair_up(people: People, source: Floats, target: Floats, options: SplitOptions) -> Pairs:
+    """Splits faces by people, by the names alone: the same held-out people as in every training.
+
+    Args:
+        people: faces, labels that can be trusted, who is held out.
+        source: (N,V,d_S).
+        target: (N,V,d_T).
+        options: share of nameless faces held out.
+    """
+    faces, split = people.faces, people.split
+    names, person = np.unique(np.array(faces.people), return_inverse=True)
+    person = np.where(names[person] == "", NOBODY, person).astype(np.int64)
+    if people.doubtful is not None:
+        person[people.doubtful] = NOBODY
+    half = np.array([draw(name, "half") < 0.5 for name in names])
+    held = split.validation[person[split.validation] != NOBODY]
+    first = half[person[held]]
+    nameless = np.array([not name for name in faces.people])
+    aside = np.array(
+        [
+            bare and draw(path, "nameless") < options.holdout_nameless
+            for bare, path in zip(nameless, faces.paths, strict=True)
+        ]
+    )
+    return Pairs(
+        source,
+        target,
+        person,
+        faces.euler[:, 1],
+        split.train[~aside[split.train]],
+        held[first],
+        held[~first],
+        np.flatnonzero(aside),
+    )
+
+
+def draw(name: str, purpose: str) -> float:
+    """A number in [0,1) that depends on the name and the purpose alone."""
+    digest = hashlib.sha256(f"{purpose}\0{name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def unit(vectors: npt.NDArray[np.floating]) -> Floats:
+    """(...,d) each of length 1, float32."""
+    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    made: Floats = (vectors / lengths).astype(np.float32)
+    return made
