@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from models.evaluation.fusion import rank_correlation
+from models.r3an.arrays import Floats
 from models.r3an.network import scaled
-from models.r3an.vectors import Floats
 
 HIDDEN = 64
 EPOCHS = 6
@@ -101,7 +101,7 @@ def learn_head(
     unit, made, wanted = _answers(served, source, target)
     optimiser = torch.optim.AdamW(served.head.parameters(), RATE, weight_decay=DECAY)
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(unit)).split(BATCH):
+        for rows in torch.split(torch.randperm(len(unit)), BATCH):
             lost = F.smooth_l1_loss(
                 served.raw_confidence(unit[rows], made[rows])[:, 0], wanted[rows], beta=0.1
             )
@@ -140,6 +140,6 @@ def calibration_of(served: ServedMap, source: Floats, target: Floats) -> Calibra
 def _answers(served: ServedMap, source: Floats, target: Floats) -> tuple[Tensor, Tensor, Tensor]:
     """Unit sources, the map's raw answers, and their real cosines."""
     unit = F.normalize(torch.from_numpy(np.ascontiguousarray(source)))
-    made = torch.cat([served.network(block) for block in unit.split(1024)])
+    made = torch.cat([served.network(block) for block in torch.split(unit, 1024)])
     wanted = torch.from_numpy(np.ascontiguousarray(target))
     return unit, made, (F.normalize(made) * F.normalize(wanted)).sum(dim=1)

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from models.r3an.arrays import Floats, Ints, unit
 from models.r3an.losses import contrast_loss, cosine_loss
-from models.r3an.vectors import Floats, Ints, Pairs, unit
+from models.r3an.vectors import Pairs
 from models.training.average import Average
 
 

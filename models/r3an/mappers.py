@@ -47,6 +47,27 @@ class AffineMap(nn.Module):
         return made
 
 
+class KernelMap(nn.Module):
+    """A kernel regression as layers: likeness to landmarks, then an affine map of it.
+
+    Args:
+        kernel: its numbers.
+        learned: whether training may move the affine map; the landmarks stay.
+    """
+
+    def __init__(self, kernel: linear.Kernel, *, learned: bool = False):
+        super().__init__()
+        self.landmarks = nn.Buffer(torch.from_numpy(kernel.landmarks.T.copy()))
+        self.sharpness = kernel.sharpness
+        self.affine = AffineMap(kernel.affine, learned=learned)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(B,d_S) -> (B,d_T)."""
+        near = torch.exp(self.sharpness * (vectors @ self.landmarks - 1))
+        made: Tensor = self.affine(near)
+        return made
+
+
 class FcMap(nn.Module):
     """The naive baseline: one layer, or a hidden one with batch norm and PReLU between two.
 
@@ -73,19 +94,27 @@ class FcMap(nn.Module):
 
 
 class ResidualMap(nn.Module):
-    """A linear path that begins as ridge, and hidden layers beside it that begin as nothing.
+    """A straight path that begins as a regression, and hidden layers beside it, at first nothing.
 
     Args:
-        start: the linear path's first numbers.
+        start: the straight path, an affine map or a kernel's.
+        dimensions: of source and target.
         hidden: width of each hidden layer.
         layers: hidden layers.
         dropout: share of hidden units left out in training.
     """
 
-    def __init__(self, start: linear.Affine, hidden: int, layers: int, dropout: float):
+    def __init__(
+        self,
+        start: nn.Module,
+        dimensions: tuple[int, int],
+        hidden: int,
+        layers: int,
+        dropout: float,
+    ):
         super().__init__()
-        d_s, d_t = start.matrix.shape
-        self.straight = AffineMap(start, learned=True)
+        d_s, d_t = dimensions
+        self.straight = start
         body: list[nn.Module] = []
         before = d_s
         for _ in range(layers):

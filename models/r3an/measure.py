@@ -11,33 +11,14 @@ import numpy.typing as npt
 
 from models.evaluation.bootstrap import Interval
 from models.r3an import protocol
-from models.r3an.protocol import Condition, RankPoint, Subjects, TarPoint
-from models.r3an.vectors import Floats, Ints, Pairs
+from models.r3an.arrays import Floats, Ints
+from models.r3an.protocol import Condition, Figures, Subjects
+from models.r3an.vectors import Pairs
 
 Map = Callable[[Floats], npt.NDArray[np.float32]]
 """(N,d_S) unit vectors -> (N,d_T) unit vectors."""
 
 Half = Literal["calibration", "test"]
-HEADLINE = "map|T"
-LIVE = "T|map"
-"""The service's real case: a new camera against a migrated gallery."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One condition's figures."""
-
-    rank: list[RankPoint]
-    tar: list[TarPoint]
-
-    @property
-    def rank1(self) -> RankPoint:
-        """Of all pairs among all distractors."""
-        return [point for point in self.rank if point.where == "all"][-1]
-
-    def tar_at(self, fmr: float) -> TarPoint:
-        """Of all pairs at a false-match rate."""
-        return next(p for p in self.tar if p.where == "all" and p.fmr == fmr)
 
 
 @dataclass(frozen=True)

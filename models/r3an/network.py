@@ -198,7 +198,7 @@ def restate(generator: Generator, extractor: Extractor, vectors: Tensor, batch: 
     """
     for network in (generator, extractor):
         _forget(network)
-        blocks = [block for block in vectors.split(batch) if len(block) > 1]
+        blocks = [block for block in torch.split(vectors, batch) if len(block) > 1]
         generator.train(network is generator)
         extractor.train(network is extractor)
         for block in blocks:

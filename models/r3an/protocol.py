@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from models.evaluation.bootstrap import Interval, bootstrap_by_person
 from models.evaluation.rates import FloatArray, threshold_at_fmr
+from models.r3an.arrays import Bools, Floats, Ints
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+HEADLINE = "map|T"
+LIVE = "T|map"
+"""The service's real case: a new camera against a migrated gallery."""
 
 COUNTS = (100, 1_000, 10_000, 20_000)
 """Distractors at the points of the curve; those that there are not enough for are left out."""
@@ -108,6 +109,23 @@ class Condition:
     def part(self, rows: Bools) -> Condition:
         """Of some of the faces."""
         return Condition(self.probe[rows], self.gallery[rows], self.distractors)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One condition's figures."""
+
+    rank: list[RankPoint]
+    tar: list[TarPoint]
+
+    @property
+    def rank1(self) -> RankPoint:
+        """Of all pairs among all distractors."""
+        return [point for point in self.rank if point.where == "all"][-1]
+
+    def tar_at(self, fmr: float) -> TarPoint:
+        """Of all pairs at a false-match rate."""
+        return next(p for p in self.tar if p.where == "all" and p.fmr == fmr)
 
 
 def bins_of(subjects: Subjects, first: Ints, second: Ints) -> dict[str, Bools]:

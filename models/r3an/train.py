@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rich.console import Console
 from torch import nn
 
 from models.r3an import linear
+from models.r3an.arrays import Floats
 from models.r3an.game import Batch, Game
 from models.r3an.mappers import FcMap, ResidualR3an, mapped
 from models.r3an.measure import quick_figures
@@ -35,7 +37,7 @@ from models.r3an.network import (
     scaled,
 )
 from models.r3an.options import TrainOptions
-from models.r3an.vectors import Floats, Pairs
+from models.r3an.vectors import Pairs
 from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
@@ -147,6 +149,7 @@ class Trainer(Run[Batch]):
         self.steps = max(1, round(options.epochs * self.steps_per_epoch))
         self.average = Average(self.mapper, options.ema)
         self.game = Game(options, self.mapper, self.networks, self.device, self.check_finite)
+        self.seconds_per_step = 0.0  # a moving average
         record = {"steps": self.steps, "device": self.device.type, **pairs.facts(), **about}
         write_record(out, options, record)
 
@@ -190,8 +193,10 @@ class Trainer(Run[Batch]):
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """D, G, E, then G and E, in the order of Algorithm 1."""
+        started = time.perf_counter()
         there = Batch(*(tensor.to(self.device) for tensor in batch))
         row = self.game.play(there, self.step / self.steps)
+        self.seconds_per_step += 0.02 * (time.perf_counter() - started - self.seconds_per_step)
         self.step += 1
         self.average.update(self.mapper, self.step)
         return {"step": self.step, "epoch": self.step / self.steps_per_epoch, **row}

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from models.evaluation.rates import threshold_at_fmr
-from models.r3an.protocol import Condition, Floats, Subjects, compared, mated
+from models.r3an.arrays import Floats
+from models.r3an.protocol import Condition, Subjects, compared, mated
 
 Answer = Literal["migrate", "migrate with re-enrolment of the weak", "re-enrol"]
 
@@ -110,3 +111,20 @@ def decide(
         if left <= before + tolerance:
             return verdict("migrate with re-enrolment of the weak", left, share, least)
     return verdict("re-enrol", fresh, 1.0, None)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict in words."""
+    found = (
+        f"{verdict.answer}: at a false-match rate of {verdict.fmr:g}, "
+        f"{100 * verdict.fnmr:.1f} % of genuine comparisons of new probes are expected to fail; "
+        f"{100 * verdict.fnmr_migrated:.1f} % with everything migrated, "
+        f"{100 * verdict.fnmr_source:.1f} % with the source model before, "
+        f"{100 * verdict.fnmr_target:.1f} % after everybody has enrolled anew."
+    )
+    if verdict.confidence is not None:
+        found += (
+            f" {100 * verdict.weak:.0f} % of the gallery, those with a confidence below "
+            f"{verdict.confidence:.3f}, should enrol again."
+        )
+    return found

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
+from models.zoo.map_card import MapFields
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -252,11 +254,16 @@ class DetectorCard(_CardBase):
     strides: tuple[int, ...] = (8, 16, 32)
 
 
-Card = Annotated[EmbedderCard | DetectorCard, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[EmbedderCard | DetectorCard] = TypeAdapter(Card)
+class MapCard(MapFields, _CardBase):
+    """Card of a network that turns one model's vectors into another's."""
 
 
-def parse_card(text: str | bytes) -> EmbedderCard | DetectorCard:
+AnyCard = EmbedderCard | DetectorCard | MapCard
+Card = Annotated[AnyCard, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[AnyCard] = TypeAdapter(Card)
+
+
+def parse_card(text: str | bytes) -> AnyCard:
     """Reads a card from JSON.
 
     Raises:
@@ -265,7 +272,7 @@ def parse_card(text: str | bytes) -> EmbedderCard | DetectorCard:
     return _ADAPTER.validate_json(text)
 
 
-def read_card(path: Path) -> EmbedderCard | DetectorCard:
+def read_card(path: Path) -> AnyCard:
     """Reads the card file at ``path``.
 
     Raises:
@@ -275,7 +282,7 @@ def read_card(path: Path) -> EmbedderCard | DetectorCard:
     return parse_card(path.read_bytes())
 
 
-def write_card(path: Path, card: EmbedderCard | DetectorCard) -> None:
+def write_card(path: Path, card: AnyCard) -> None:
     """Writes a card as indented JSON, replacing the file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".json.part")

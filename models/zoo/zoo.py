@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.zoo.card import (
-    DetectorCard,
+    AnyCard,
     EmbedderCard,
     PackageSource,
     Weights,
@@ -21,8 +21,6 @@ from models.zoo.card import (
     write_card,
 )
 from models.zoo.fetch import FetchError, Progress, fetch_member, fetch_url, file_sha256
-
-AnyCard = EmbedderCard | DetectorCard
 
 
 class ZooError(Exception):

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from models.zoo import EmbedderCard, Zoo
-from models.zoo.zoo import AnyCard
+from models.zoo.card import AnyCard
 from services.cli.context import command_settings
 from services.cli.faces import JsonOption
 from services.cli.models import NameArgument

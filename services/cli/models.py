@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from models.zoo import EmbedderCard, ModelThreshold, Zoo, ZooError
-from models.zoo.zoo import AnyCard
+from models.zoo.card import AnyCard
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
 from services.cli.output import counting, downloading, out, print_json
