@@ -21,6 +21,7 @@ from models.r3an.network import scaled
 
 HIDDEN = 64
 EPOCHS = 6
+LEAST_STEPS = 300
 BATCH = 512
 RATE = 2e-3
 DECAY = 1e-3
@@ -100,7 +101,7 @@ def learn_head(
     served.eval()
     unit, made, wanted = _answers(served, source, target)
     optimiser = torch.optim.AdamW(served.head.parameters(), RATE, weight_decay=DECAY)
-    for _ in range(EPOCHS):
+    for _ in range(max(EPOCHS, LEAST_STEPS * BATCH // len(unit))):
         for rows in torch.split(torch.randperm(len(unit)), BATCH):
             lost = F.smooth_l1_loss(
                 served.raw_confidence(unit[rows], made[rows])[:, 0], wanted[rows], beta=0.1

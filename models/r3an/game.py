@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -37,7 +36,9 @@ class Game:
         mapper: the whole way, unit source vectors to target vectors; moved in place.
         networks: generator, discriminator, extractor of the mapper; None for a map without a face.
         device: where they are.
-        check: told of each update whether loss and gradient are finite; says whether to take it.
+
+    Attributes:
+        finite: whether all losses and gradients of the last step were numbers.
     """
 
     def __init__(
@@ -46,10 +47,9 @@ class Game:
         mapper: nn.Module,
         networks: Networks | None,
         device: torch.device,
-        check: Callable[[bool], bool],
     ):
         self.options, self.mapper, self.networks = options, mapper, networks
-        self.device, self.check = device, check
+        self.device, self.finite = device, True
         o = options
         self.learned = {"reg": list(mapper.parameters())}
         if networks is not None:
@@ -81,6 +81,7 @@ class Game:
         for name, optimiser in self.optimisers.items():
             optimiser.param_groups[0]["lr"] = self.rates[name] * factor
         self.mapper.train()
+        self.finite = True
         row: dict[str, float] = {}
         begun = progress >= o.pretrain
         if self.networks is not None:
@@ -156,8 +157,10 @@ class Game:
         for parameter, gradient in zip(moved, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(moved, self.options.clip)
-        if self.check(bool(torch.isfinite(torch.stack([total.detach(), norm])).all())):
+        if bool(torch.isfinite(torch.stack([total.detach(), norm])).all()):
             self.optimisers[mover].step()
+        else:
+            self.finite = False
         for parameter in moved:
             parameter.grad = None
         return {name: float(value.detach()) for name, value in parts.items()}

@@ -148,7 +148,7 @@ class Trainer(Run[Batch]):
         self.steps_per_epoch = len(self.rows) // self.batch
         self.steps = max(1, round(options.epochs * self.steps_per_epoch))
         self.average = Average(self.mapper, options.ema)
-        self.game = Game(options, self.mapper, self.networks, self.device, self.check_finite)
+        self.game = Game(options, self.mapper, self.networks, self.device)
         self.seconds_per_step = 0.0  # a moving average
         record = {"steps": self.steps, "device": self.device.type, **pairs.facts(), **about}
         write_record(out, options, record)
@@ -197,6 +197,7 @@ class Trainer(Run[Batch]):
         there = Batch(*(tensor.to(self.device) for tensor in batch))
         row = self.game.play(there, self.step / self.steps)
         self.seconds_per_step += 0.02 * (time.perf_counter() - started - self.seconds_per_step)
+        self.check_finite(self.game.finite)
         self.step += 1
         self.average.update(self.mapper, self.step)
         return {"step": self.step, "epoch": self.step / self.steps_per_epoch, **row}

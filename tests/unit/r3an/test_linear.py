@@ -57,4 +57,5 @@ def test_a_kernel_follows_what_a_line_cannot() -> None:
     def error(made: np.ndarray) -> float:
         return float(((made - y[1000:]) ** 2).sum() / ((y[1000:] - y.mean(axis=0)) ** 2).sum())
 
-    assert error(kernel(x[1000:])) < 0.01 < 0.5 < error(straight(x[1000:]))
+    assert error(kernel(x[1000:])) < 0.01
+    assert error(straight(x[1000:])) > 0.5

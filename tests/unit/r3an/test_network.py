@@ -88,9 +88,9 @@ def test_statistics_of_real_faces_spoil_the_served_map_until_they_are_taken_anew
             made = extractor.eval()(generator.eval()(vectors))
         return float(nn.functional.mse_loss(made, wanted) / wanted.var())
 
-    spoilt = error()
+    assert error() > 0.3
     restate(generator, extractor, vectors, batch=64)
-    assert error() < 0.01 < 0.3 < spoilt
+    assert error() < 0.01
     assert all(torch.equal(a, b) for a, b in zip(before, extractor.parameters(), strict=True))
     assert not generator.training
     assert not extractor.training
