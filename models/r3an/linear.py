@@ -82,7 +82,7 @@ class Kernel:
     """y = k(x) A + b with k(x) = exp(sharpness (x . c - 1)) for landmarks c, all of unit length.
 
     Attributes:
-        landmarks: (K,d_S) unit vectors of training faces: numbers of real people, guard them.
+        landmarks: (K,d_S) unit vectors, drawn as the source's spread is: of nobody.
         sharpness: of the kernel, which is a Gaussian in the angle.
         affine: from the K likenesses to the target.
     """
@@ -107,18 +107,19 @@ def likeness(
 def kernel_ridge(
     source: Floats, target: Floats, landmarks: int, sharpness: float, penalty: float, seed: int = 0
 ) -> Kernel:
-    """Ridge regression on the likeness to some of the training faces (Nystroem's way).
+    """Ridge regression on the likeness to made-up vectors (Nystroem's way).
+
+    Real vectors as landmarks would put people's faces into the file.
 
     Args:
         source: (N,d_S) unit vectors.
         target: (N,d_T).
-        landmarks: how many; all of the source's if there are fewer.
+        landmarks: how many.
         sharpness: of the kernel.
         penalty: relative to the mean square of the likenesses.
-        seed: of the choice of landmarks.
+        seed: of the landmarks.
     """
-    chosen = np.random.default_rng(seed).permutation(len(source))[:landmarks]
-    middle = source[chosen].astype(np.float32)
+    middle = drawn_alike(source, landmarks, seed)
     count = len(middle) + 1
     gram, hits = np.zeros((count, count)), np.zeros((count, target.shape[1]))
     for start in range(0, len(source), BLOCK):
@@ -129,3 +130,14 @@ def kernel_ridge(
     gram[np.diag_indices(count - 1)] += penalty * np.trace(gram) / count
     weights = np.linalg.solve(gram, hits)
     return Kernel(middle, sharpness, Affine(weights[:-1].astype(float), weights[-1].astype(float)))
+
+
+def drawn_alike(vectors: Floats, count: int, seed: int) -> npt.NDArray[np.float32]:
+    """(count,d) unit vectors of the same mean and covariance as (N,d) ones, and of nobody."""
+    rng = np.random.default_rng(seed)
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    values, axes = np.linalg.eigh(centred.T @ centred / len(vectors))
+    spread = axes * np.sqrt(np.clip(values, 0, None))
+    drawn = vectors.mean(axis=0) + rng.normal(size=(count, len(values))) @ spread.T
+    unit = drawn / np.maximum(np.linalg.norm(drawn, axis=1, keepdims=True), 1e-12)
+    return np.asarray(unit, dtype=np.float32)

@@ -145,8 +145,8 @@ def test_a_network_learns_what_a_line_cannot_and_from_training_people_alone() ->
 
     before = cosine(mapped(network, x[test, 0]))
     assert before == pytest.approx(cosine(unit(straight(x[test, 0]))), abs=1e-4)
-    network, _ = learn(network, pairs, TINY, CPU)
-    assert cosine(mapped(network, x[test, 0])) > before + 0.1
+    learned, _ = learn(network, pairs, TINY, CPU)
+    assert cosine(mapped(learned, x[test, 0])) > before + 0.1
 
 
 def test_maps_taken_together_are_longest_where_they_agree(pairs: Pairs) -> None:

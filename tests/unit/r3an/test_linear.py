@@ -59,3 +59,12 @@ def test_a_kernel_follows_what_a_line_cannot() -> None:
 
     assert error(kernel(x[1000:])) < 0.01
     assert error(straight(x[1000:])) > 0.5
+
+
+def test_the_landmarks_of_a_kernel_are_nobodys_vectors() -> None:
+    rng = np.random.default_rng(3)
+    x = unit(rng.normal(size=(500, 8)) * np.arange(1, 9) + 2)
+    made = linear.drawn_alike(x, 400, seed=0)
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(made.mean(axis=0), x.mean(axis=0), atol=0.08)
+    assert float((made @ x.T).max()) < 1 - 1e-6
