@@ -62,6 +62,9 @@ def fit(
     mlp_epochs: Annotated[float | None, typer.Option(min=0, help="Of the MLPs.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Faces that R3AN sees; 0 is all.")] = 0,
     fmr: Annotated[float, typer.Option(help="Live false-match rate of the verdict.")] = FMR,
+    trust_labels: Annotated[
+        bool, typer.Option("--trust-labels", help="Take the people's labels as they are.")
+    ] = False,
     data: Annotated[str, typer.Option(help="What the faces are, for card and report.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Decoded faces and vectors.")] = None,
     as_json: JsonOption = False,
@@ -92,6 +95,7 @@ def fit(
         {name: value for name, value in mlp.items() if value is not None},
         fmr,
         data or f"{images.parent.name}/{images.name}",
+        trust_labels,
     )
     facts = mapping_fit.fit(plan)
     if as_json:

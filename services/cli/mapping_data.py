@@ -41,7 +41,14 @@ class MappingData:
 
 
 def mapping_data(
-    source: str, target: str, images: Path, cache: Path, options: SplitOptions, views: int = 0
+    source: str,
+    target: str,
+    images: Path,
+    cache: Path,
+    options: SplitOptions,
+    views: int = 0,
+    *,
+    trust_labels: bool = False,
 ) -> MappingData:
     """Embeds a folder of training faces with two models, or takes the vectors that are kept.
 
@@ -52,6 +59,7 @@ def mapping_data(
         cache: folder for decoded faces and vectors.
         options: who is held out.
         views: changed views beside each face and its mirror image.
+        trust_labels: take the labels as they are.
 
     Raises:
         ZooError: a model is not known, or its weights are not here.
@@ -63,7 +71,7 @@ def mapping_data(
     cards = zoo.embedder(source), zoo.embedder(target)
     if cards[0].reference == cards[1].reference:
         raise PairsError(f"{cards[0].reference} needs no map to itself.")
-    labels = zoo.weights(zoo.embedder(LABELS_BY))
+    labels = None if trust_labels else zoo.weights(zoo.embedder(LABELS_BY))
     people = load_people(options, images, cache, labels)
     mine, theirs = (_vectors(zoo, settings, card, people.faces, cache, views) for card in cards)
     return MappingData(pair_up(people, mine, theirs, options), people.faces, *cards)

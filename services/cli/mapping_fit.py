@@ -39,6 +39,7 @@ class Plan:
         mlp: changes to the training of the maps of vectors.
         fmr: of the verdict.
         data: what the faces are, in words.
+        trust_labels: take the people's labels as they are.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Plan:
     mlp: dict[str, Any]
     fmr: float
     data: str
+    trust_labels: bool
 
     def kinds(self) -> tuple[Kind, ...]:
         """The candidates asked for, in their own order.
@@ -80,6 +82,8 @@ class Plan:
             said.append(f"--epochs {self.r3an['epochs']:g}")
         if self.r3an.get("limit"):
             said.append(f"--limit {self.r3an['limit']}")
+        if self.trust_labels:
+            said.append("--trust-labels")
         if "epochs" in self.mlp:
             said.append(f"--mlp-epochs {self.mlp['epochs']:g}")
         return " ".join(said)
@@ -95,7 +99,13 @@ def fit(plan: Plan) -> dict[str, Any]:
     console = Console(stderr=True)
     try:
         data = mapping_data(
-            plan.source, plan.target, plan.images, plan.cache, SplitOptions(), plan.views
+            plan.source,
+            plan.target,
+            plan.images,
+            plan.cache,
+            SplitOptions(),
+            plan.views,
+            trust_labels=plan.trust_labels,
         )
         pairs = data.pairs
         if min(len(pairs.calibration), len(pairs.test)) < 2 or not len(pairs.train):
