@@ -47,27 +47,6 @@ class AffineMap(nn.Module):
         return made
 
 
-class KernelMap(nn.Module):
-    """A kernel regression as layers: likeness to landmarks, then an affine map of it.
-
-    Args:
-        kernel: its numbers.
-        learned: whether training may move the affine map; the landmarks stay.
-    """
-
-    def __init__(self, kernel: linear.Kernel, *, learned: bool = False):
-        super().__init__()
-        self.landmarks = nn.Buffer(torch.from_numpy(kernel.landmarks.T.copy()))
-        self.sharpness = kernel.sharpness
-        self.affine = AffineMap(kernel.affine, learned=learned)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(B,d_S) -> (B,d_T)."""
-        near = torch.exp(self.sharpness * (vectors @ self.landmarks - 1))
-        made: Tensor = self.affine(near)
-        return made
-
-
 class FcMap(nn.Module):
     """The naive baseline: one layer, or a hidden one with batch norm and PReLU between two.
 
@@ -97,7 +76,7 @@ class ResidualMap(nn.Module):
     """A straight path that begins as a regression, and hidden layers beside it, at first nothing.
 
     Args:
-        start: the straight path, an affine map or a kernel's.
+        start: the straight path.
         dimensions: of source and target.
         hidden: width of each hidden layer.
         layers: hidden layers.

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from models.r3an import linear
-from models.r3an.arrays import unit
 
 
 def clouds(d_s: int, d_t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,26 +44,3 @@ def test_a_low_rank_map_has_its_rank_and_is_the_best_of_that_rank(rank: int) -> 
     found = linear.low_rank(x, x @ truth + offset, rank, penalty=0)
     assert np.linalg.matrix_rank(found.matrix, tol=1e-8) == rank
     np.testing.assert_allclose(found.matrix, truth, atol=1e-8)
-
-
-def test_a_kernel_follows_what_a_line_cannot() -> None:
-    rng = np.random.default_rng(2)
-    x = unit(rng.normal(size=(1500, 4)))
-    y = np.stack([x[:, 0] * x[:, 1], x[:, 2] ** 2], axis=1)
-    kernel = linear.kernel_ridge(x[:1000], y[:1000], 200, 2.0, 1e-9)
-    straight = linear.ridge(x[:1000], y[:1000])
-
-    def error(made: np.ndarray) -> float:
-        return float(((made - y[1000:]) ** 2).sum() / ((y[1000:] - y.mean(axis=0)) ** 2).sum())
-
-    assert error(kernel(x[1000:])) < 0.01
-    assert error(straight(x[1000:])) > 0.5
-
-
-def test_the_landmarks_of_a_kernel_are_nobodys_vectors() -> None:
-    rng = np.random.default_rng(3)
-    x = unit(rng.normal(size=(500, 8)) * np.arange(1, 9) + 2)
-    made = linear.drawn_alike(x, 400, seed=0)
-    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(made.mean(axis=0), x.mean(axis=0), atol=0.08)
-    assert float((made @ x.T).max()) < 1 - 1e-6

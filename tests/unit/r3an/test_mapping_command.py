@@ -13,7 +13,7 @@ from services.evaluation import PairsError
 from tests.unit.tiny_onnx import DIMENSION, tiny_embedder
 
 SIDES = {"old": 16, "new": 32}
-MADE = ["procrustes", "ridge", "kernel", "mlp-pulled", "together", "r3an"]
+MADE = ["procrustes", "ridge", "mlp-pulled", "r3an"]
 
 
 @pytest.fixture(scope="module")
