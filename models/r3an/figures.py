@@ -74,7 +74,7 @@ def draw_scores(path: Path, conditions: Mapping[str, Condition], subjects: Subje
         axis.set_title(name.replace("$", r"\$"), fontsize=10)
         axis.set_xlabel("similarity")
     axes[0].set_ylabel("share of comparisons")
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="upper right")
     figure.savefig(path, dpi=130)
 
 
@@ -94,7 +94,7 @@ def draw_ranks(path: Path, figures: Mapping[str, Figures]) -> None:
     axis.set_xlabel("distractors")
     axis.set_ylabel("rank-1")
     axis.grid(visible=True, color="#D0D0D0", linewidth=0.5)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower left")
     figure.savefig(path, dpi=130)
 
 

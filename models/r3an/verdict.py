@@ -15,7 +15,7 @@ from models.r3an.protocol import Condition, Subjects, compared, mated
 Answer = Literal["migrate", "migrate with re-enrolment of the weak", "re-enrol"]
 
 TOLERANCE = 0.02
-"""More genuine comparisons may fail after the migration than did before, by this share."""
+"""More genuine comparisons may fail after a migration than otherwise would, by this share."""
 
 WEAK_SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """Shares of a gallery that may be asked to enrol again; more would be a re-enrolment."""
@@ -83,9 +83,9 @@ def decide(
     """The verdict.
 
     Migration is right where new probes against the migrated gallery fail no more often than the
-    source model's own comparisons did, give or take the tolerance. Where that takes leaving out
-    the least trusted vectors, their people enrol again: their comparisons then fail as often as
-    the target's own.
+    source model's own comparisons did, or than the target's would if everybody enrolled again,
+    whichever is more, give or take the tolerance. Where that takes leaving out the least trusted
+    vectors, their people enrol again: their comparisons then fail as often as the target's own.
 
     Args:
         live: of new probes against the migrated gallery.
@@ -98,17 +98,18 @@ def decide(
     """
     before, after = float(source.rejected.mean()), float(live.rejected.mean())
     fresh = float(target.rejected.mean())
+    allowed = max(before, fresh) + tolerance
 
     def verdict(answer: Answer, fnmr: float, weak: float, least: float | None) -> Verdict:
         return Verdict(answer, fmr, fnmr, after, before, fresh, weak, least)
 
-    if after <= before + tolerance:
+    if after <= allowed:
         return verdict("migrate", after, 0.0, None)
     for share in shares:
         least = float(np.quantile(confidence, share))
         weak = confidence[live.gallery] < least
         left = float(np.where(weak, target.rejected, live.rejected).mean())
-        if left <= before + tolerance:
+        if left <= allowed:
             return verdict("migrate with re-enrolment of the weak", left, share, least)
     return verdict("re-enrol", fresh, 1.0, None)
 

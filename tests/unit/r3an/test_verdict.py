@@ -49,3 +49,10 @@ def test_the_text_names_the_confidence_below_which_people_enrol_again() -> None:
     )
     assert found.confidence == pytest.approx(np.quantile(TRUST, found.weak))
     assert f"below {found.confidence:.3f}" in verdict_text(found)
+
+
+def test_a_migration_need_not_be_better_than_enrolling_again() -> None:
+    live, source, target = (failing(share, GALLERY) for share in (0.11, 0.03, 0.10))
+    assert decide(live, source, target, TRUST, 1e-3).answer == "migrate"
+    far = failing(0.5, GALLERY)
+    assert decide(far, source, target, TRUST, 1e-3).answer == "re-enrol"
