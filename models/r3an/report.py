@@ -82,7 +82,8 @@ def readme(fit: Fit, pairs: Pairs, origin: Origin) -> str:
             f"{facts['calibration_people']} calibration people ({facts['calibration_faces']:,} "
             f"faces), who decide on choice and thresholds, and {facts['test_people']} test people "
             f"({facts['test_faces']:,} faces), whose figures are shown. Intervals are 95 %, by "
-            "person. Distractors are held-out faces without a person, and the calibration people."
+            "person. Distractors are held-out faces without a person, and the calibration people; "
+            "faces without a person that look like somebody held out were left out of everything."
         ),
         "",
         "## All candidates",

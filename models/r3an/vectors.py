@@ -7,10 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from models.r3an.arrays import Floats, Ints, draw
+from models.r3an.arrays import Bools, Floats, Ints, draw
 from models.training.people import People, PeopleOptions
 
 NOBODY = -1
+
+KNOWN_AFTER_ALL = 0.5
+"""Nameless faces with a higher cosine to a face of a held-out person may show that person.
+
+Sets of faces without names overlap with those with names. Such a face must neither be learned from
+nor stand as a distractor, where it would beat the mate.
+"""
+
+BLOCK = 1024
 
 
 class SplitOptions(PeopleOptions):
@@ -101,13 +110,28 @@ def pair_up(people: People, source: Floats, target: Floats, options: SplitOption
             for bare, path in zip(nameless, faces.paths, strict=True)
         ]
     )
+    known = np.zeros(len(faces), dtype=np.bool_)
+    if people.clean is not None:
+        known = nameless & resembling(people.clean.numpy(), held)
+    aside &= ~known
     return Pairs(
         source,
         target,
         person,
         faces.euler[:, 1],
-        split.train[~aside[split.train]],
+        split.train[~(aside | known)[split.train]],
         held[first],
         held[~first],
         np.flatnonzero(aside),
+    )
+
+
+def resembling(clean: Floats, held: Ints, above: float = KNOWN_AFTER_ALL) -> Bools:
+    """(N,) which of (N,d) unit vectors have a higher cosine than `above` to one of rows `held`."""
+    others = clean[held].T
+    return np.concatenate(
+        [
+            (clean[start : start + BLOCK] @ others).max(axis=1, initial=-1.0) > above
+            for start in range(0, len(clean), BLOCK)
+        ]
     )

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.r3an.vectors import NOBODY, SplitOptions, pair_up
 from models.training.people import People, load_people
@@ -12,7 +13,12 @@ OPTIONS = SplitOptions(holdout_nameless=0.4, merge_above=1.0, label_floor=-1.0)
 
 @pytest.fixture(scope="module")
 def people(crops_folder: Path, cache: Path, zoo_poseface: Path) -> People:
-    return load_people(OPTIONS, crops_folder, cache, zoo_poseface)
+    """Noise looks alike to a network of faces, so everybody gets a direction of their own."""
+    found = load_people(OPTIONS, crops_folder, cache, zoo_poseface)
+    _, place = np.unique(
+        [path.rsplit("/", 2)[0] for path in found.faces.paths], return_inverse=True
+    )
+    return replace(found, clean=torch.eye(place.max() + 1)[place])
 
 
 def vectors(people: People, dimension: int) -> np.ndarray:
@@ -58,3 +64,20 @@ def test_a_faces_views_stay_together_and_a_nameless_face_is_somebody(people: Peo
     named = pairs.person[pairs.train] != NOBODY
     assert len(set(who[::2][~named].tolist())) == int((~named).sum())
     assert not set(who[::2][~named].tolist()) & set(pairs.person.tolist())
+
+
+def test_a_nameless_face_of_a_held_out_person_is_neither_learned_from_nor_a_distractor(
+    people: People,
+) -> None:
+    assert people.clean is not None
+    names = np.array(people.faces.people)
+    nameless = np.flatnonzero(names == "")
+    clean = people.clean.clone()
+    clean[nameless[::2]] = clean[int(people.split.validation[0])]
+    before = pair_up(people, vectors(people, 6), vectors(people, 5), OPTIONS)
+    after = pair_up(replace(people, clean=clean), before.source, before.target, OPTIONS)
+    gone = set(nameless[::2].tolist())
+    used = {*before.train.tolist(), *before.distractors.tolist()}
+    assert gone <= used
+    assert {*after.train.tolist(), *after.distractors.tolist()} == used - gone
+    assert {*before.distractors.tolist()} - gone == set(after.distractors.tolist())
