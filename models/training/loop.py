@@ -28,6 +28,10 @@ class TrainingError(Exception):
     """The run cannot go on; the last checkpoint is intact."""
 
 
+class DivergedError(TrainingError):
+    """Loss or gradient have not been finite for many steps: a result of its own."""
+
+
 class Run(ABC, Generic[BatchT]):
     """One run in one folder; a killed run goes on from its last checkpoint.
 
@@ -104,11 +108,11 @@ class Run(ABC, Generic[BatchT]):
         """Counts steps whose loss or gradient is not finite; they must change nothing.
 
         Raises:
-            TrainingError: too many in a row.
+            DivergedError: too many in a row.
         """
         self.bad_steps = 0 if finite else self.bad_steps + 1
         if self.bad_steps >= MAX_BAD_STEPS:
-            raise TrainingError(f"{self.bad_steps} steps in a row without a finite loss")
+            raise DivergedError(f"{self.bad_steps} steps in a row without a finite loss")
         return finite
 
     def save(self) -> None:

@@ -13,6 +13,7 @@ from models.zoo.card import (
 from models.zoo.card_base import ModelThreshold
 from models.zoo.enhancer_card import EnhancerCard
 from models.zoo.fetch import FetchError
+from models.zoo.map_card import MapCard
 from models.zoo.zoo import UnknownModelError, WeightsMissingError, Zoo, ZooError, packaged_zoo
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "EmbeddingOutput",
     "EnhancerCard",
     "FetchError",
+    "MapCard",
     "ModelThreshold",
     "UnknownModelError",
     "WeightsMissingError",

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from models.zoo.card_base import CardBase, ModelThreshold, Sha256, Strict, Weights
 from models.zoo.enhancer_card import EnhancerCard
+from models.zoo.map_card import MapCard
 
 
 def _three(value: Any) -> Any:
@@ -173,7 +174,7 @@ class DetectorCard(CardBase):
     strides: tuple[int, ...] = (8, 16, 32)
 
 
-AnyCard = EmbedderCard | DetectorCard | EnhancerCard
+AnyCard = EmbedderCard | DetectorCard | EnhancerCard | MapCard
 _ADAPTER: TypeAdapter[AnyCard] = TypeAdapter(Annotated[AnyCard, Field(discriminator="kind")])
 
 

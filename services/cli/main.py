@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from models.zoo import FetchError, ZooError
-from services.cli import augment, bench, engines, evaluate, export, faces, models, system
+from services.cli import augment, bench, engines, evaluate, export, faces, mapping, models, system
 from services.cli.output import err
 from services.cli.train import training_app
 from services.errors import MienError
@@ -38,6 +38,7 @@ app.add_typer(augment.app, name="augment")
 app.add_typer(bench.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(export.app, name="export")
+app.add_typer(mapping.app, name="mapping")
 
 
 @app.callback()

@@ -37,6 +37,7 @@ def training_app() -> typer.Typer:
         from models.nir_cyclegan import command as nir  # noqa: PLC0415
         from models.nir_cyclegan import export as nir_export  # noqa: PLC0415
         from models.poseface import ablate, command, export  # noqa: PLC0415
+        from services.cli import train_r3an as r3an  # noqa: PLC0415
     except ImportError as error:
         raise SettingsError(
             f"{error.name} is not installed. Training needs: pip install 'mien[train]'"
@@ -53,4 +54,6 @@ def training_app() -> typer.Typer:
     app.command("poseface")(command.train)
     app.command("poseface-ablate")(ablate.ablate)
     app.command("poseface-export")(export.export)
+    app.command("r3an")(r3an.train)
+    app.command("r3an-ablate")(r3an.ablate)
     return app

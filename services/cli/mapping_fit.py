@@ -1,0 +1,138 @@
+"""The work of `mien mapping fit`; imports torch, so the command imports it when it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+from rich.console import Console
+
+from models.r3an.candidates import KINDS, Candidate, Kind, Workshop
+from models.r3an.fit import Entry, enter, facts_of, finish, write_facts
+from models.r3an.options import Profile
+from models.r3an.report import Origin, card_of, readme, write_figures
+from models.r3an.vectors import SplitOptions
+from models.training.faces import DataError
+from models.training.loop import TrainingError
+from models.zoo import write_card
+from services.cli.mapping_data import mapping_data
+from services.evaluation import PairsError
+from services.evaluation.record import hardware
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to fit.
+
+    Attributes:
+        source: embedder, as name or name@version.
+        target: likewise.
+        images: training faces.
+        out: folder of the fit.
+        cache: folder for decoded faces and vectors.
+        profile: of R3AN's training.
+        only: candidates; all if none.
+        views: changed views beside crop and mirror image.
+        r3an: changes to R3AN's profile.
+        mlp: changes to the training of the maps of vectors.
+        fmr: of the verdict.
+        data: what the faces are, in words.
+        trust_labels: take the people's labels as they are.
+    """
+
+    source: str
+    target: str
+    images: Path
+    out: Path
+    cache: Path
+    profile: str
+    only: tuple[str, ...]
+    views: int
+    r3an: dict[str, Any]
+    mlp: dict[str, Any]
+    fmr: float
+    data: str
+    trust_labels: bool
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """The candidates asked for, in their own order.
+
+        Raises:
+            typer.BadParameter: a name is none of them.
+        """
+        unknown = set(self.only) - set(KINDS)
+        if unknown:
+            raise typer.BadParameter(f"--only: {min(unknown)} is none of {', '.join(KINDS)}")
+        if self.profile not in get_args(Profile):
+            raise typer.BadParameter("--profile: it is cpu or gpu")
+        return tuple(kind for kind in KINDS if not self.only or kind in self.only)
+
+    def command(self) -> str:
+        """What repeats the fit."""
+        said = [
+            f"mien mapping fit --source {self.source} --target {self.target}",
+            f"--images {self.images.parent.name}/{self.images.name} --profile {self.profile}",
+            *(f"--only {kind}" for kind in self.only),
+        ]
+        if self.views:
+            said.append(f"--views {self.views}")
+        if "epochs" in self.r3an:
+            said.append(f"--epochs {self.r3an['epochs']:g}")
+        if self.r3an.get("limit"):
+            said.append(f"--limit {self.r3an['limit']}")
+        if self.trust_labels:
+            said.append("--trust-labels")
+        if "epochs" in self.mlp:
+            said.append(f"--mlp-epochs {self.mlp['epochs']:g}")
+        return " ".join(said)
+
+
+def fit(plan: Plan) -> dict[str, Any]:
+    """Makes the candidates, releases the best and writes the report; returns its numbers.
+
+    Raises:
+        PairsError: the data or the folder cannot be used; the message says why.
+    """
+    kinds = plan.kinds()
+    console = Console(stderr=True)
+    try:
+        data = mapping_data(
+            plan.source,
+            plan.target,
+            plan.images,
+            plan.cache,
+            SplitOptions(),
+            plan.views,
+            trust_labels=plan.trust_labels,
+        )
+        pairs = data.pairs
+        if min(len(pairs.calibration), len(pairs.test)) < 2 or not len(pairs.train):
+            raise PairsError(f"{plan.images} holds too few people to hold some out.")
+        workshop = Workshop(
+            pairs,
+            data.faces,
+            plan.out,
+            plan.cache,
+            data.facts(),
+            "gpu" if plan.profile == "gpu" else "cpu",
+            plan.r3an,
+            plan.mlp,
+            console,
+        )
+        entries: list[Entry] = []
+        for kind in kinds:
+            candidate: Candidate = workshop.make(kind)
+            entries.append(enter(pairs, candidate))
+            console.print(f"{kind}: rank-1 {entries[-1].chosen_by:.3f} on the calibration people")
+        done = finish(pairs, entries, plan.out, plan.fmr)
+    except (DataError, TrainingError, ValueError) as error:
+        raise PairsError(str(error)) from error
+    origin = Origin(data.source, data.target, plan.data, plan.command(), hardware())
+    facts = facts_of(done, {**data.facts(), **pairs.facts(), "command": origin.command})
+    write_facts(plan.out / "fit.json", facts)
+    write_card(plan.out / "card.json", card_of(done, origin))
+    write_figures(plan.out, done, pairs)
+    (plan.out / "README.md").write_text(readme(done, pairs, origin), encoding="utf-8")
+    return facts

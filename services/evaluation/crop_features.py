@@ -1,0 +1,120 @@
+"""Vectors of the research data's aligned crops, as each model's own card says they are made.
+
+Every face is seen as it is, as its mirror image, and in as many changed views as are asked for. All
+models see the same views. The vectors are kept in a folder, because they take minutes to make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training.augment import Augmentation, augment
+from models.training.faces import BORDER, CROP_SIDE, Faces
+from models.zoo import CropInput, EmbedderCard
+from services.embedding import Embedder
+from services.gateway.alignment import CropGeometry, cut, similarity_transform
+
+Vectors = NDArray[np.float32]
+Pictures = NDArray[np.uint8]
+
+PLAIN_VIEWS = 2
+"""The crop and its mirror image."""
+
+CHANGED = Augmentation(
+    flip=0.5, turn=0.15, jitter=0.8, light=0.4, low_resolution=0.15, blur=0.1, grey=0.05,
+    near_infrared=0.0, occlusion=0.05, jpeg=0.15,
+)  # fmt: skip
+"""How a changed view is made: what cameras and detectors do, mildly."""
+
+_TEMPLATE_SIDE = CROP_SIDE - 2 * BORDER
+_BATCH = 64
+_MIN_NORM = 1e-12
+
+
+def store_name(card: EmbedderCard, fingerprint: str, view: int) -> str:
+    """File of one view's vectors: named after weights, preprocessing, data and view."""
+    return (
+        f"view-{card.weights.sha256[:12]}-{card.preprocessing_sha256[:8]}-{fingerprint[:16]}"
+        f"-{view:02d}.npy"
+    )
+
+
+def model_crops(pictures: Pictures, spec: CropInput) -> Pictures:
+    """Crops of a model's own size and scale from (N,128,128,3) crops around the template.
+
+    What a model sees beyond the 128 pixels is black, as it is at a picture's edge.
+
+    Returns:
+        (N,height,width,3) uint8 RGB.
+    """
+    plain = CropGeometry()
+    wanted = CropGeometry(spec.width, spec.height, spec.template, spec.template_scale)
+    if wanted == plain:
+        return np.ascontiguousarray(pictures[:, BORDER:-BORDER, BORDER:-BORDER])
+    matrix = similarity_transform(plain.points() + BORDER, wanted.points())
+    return np.stack([cut(picture, matrix, spec.width, spec.height) for picture in pictures])
+
+
+def crop_vectors(
+    embedder: Embedder,
+    faces: Faces,
+    cache: Path,
+    views: int = 0,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Vectors:
+    """Vectors of all faces in all views.
+
+    Args:
+        embedder: the model.
+        faces: the data.
+        cache: folder that keeps the vectors; they are biometric data.
+        views: changed views beside the crop and its mirror image.
+        advance: told how many pictures more are done.
+
+    Returns:
+        (N,2+views,d) float32, each of unit length: crop, mirror image, changed views.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    made = []
+    for view in range(PLAIN_VIEWS + views):
+        store = cache / store_name(embedder.card, faces.fingerprint, view)
+        if not store.is_file():
+            draft = store.with_suffix(".part")
+            with draft.open("wb") as file:
+                np.save(file, _view_vectors(embedder, faces, view, advance))
+            draft.replace(store)
+        else:
+            advance(len(faces))
+        made.append(np.load(store))
+    return np.stack(made, axis=1)
+
+
+def _view_vectors(
+    embedder: Embedder, faces: Faces, view: int, advance: Callable[[int], None]
+) -> Vectors:
+    parts = []
+    for start in range(0, len(faces), _BATCH):
+        rows = range(start, min(start + _BATCH, len(faces)))
+        pictures = np.stack([seen(faces, row, view) for row in rows])
+        parts.append(embedder.embed(model_crops(pictures, embedder.card.input)))
+        advance(len(rows))
+    vectors = np.concatenate(parts)
+    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+    return unit
+
+
+def seen(faces: Faces, row: int, view: int) -> Pictures:
+    """One face in one view, (128,128,3): the same picture for every model and at every call."""
+    crop = np.asarray(faces.crops[row])
+    if view == 0:
+        return crop
+    if view == 1:
+        return crop[:, ::-1]
+    rng = np.random.default_rng((row, view))
+    changed = augment(crop, faces.points[row], faces.euler[row], CHANGED, rng)
+    padding = ((BORDER, BORDER), (BORDER, BORDER), (0, 0))
+    return np.pad(changed.picture, padding, mode="edge")

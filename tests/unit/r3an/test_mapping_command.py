@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from typer.testing import CliRunner
+
+from models.zoo import MapCard, Zoo, read_card
+from services.cli import mapping
+from services.embedding import probe_embedder
+from services.evaluation import PairsError
+from tests.unit.tiny_onnx import DIMENSION, tiny_embedder
+
+SIDES = {"old": 16, "new": 32}
+MADE = ["procrustes", "ridge", "mlp-pulled", "r3an"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zoo with two embedders of the operator's own, which see faces at different sizes."""
+    folder = tmp_path_factory.mktemp("home")
+    for name, side in SIDES.items():
+        card = folder / f"{name}.json"
+        fields = {
+            "name": name,
+            "input": {"width": side, "height": side},
+            "output": {"dimension": DIMENSION},
+        }
+        card.write_text(json.dumps(fields))
+        network = tiny_embedder(folder / f"{name}.onnx", side=side)
+        Zoo(folder).add(network, card, probe_embedder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(home: Path, crops_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIEN_HOME", str(home))
+        patch.setenv("MIEN_ENGINE__PREFERENCE", "onnxruntime")
+        asked = ["fit", "--source", "old", "--target", "new", "--images", str(crops_folder)]
+        asked += ["--out", str(out), "--trust-labels", "--epochs", "0.1", "--mlp-epochs", "1"]
+        for kind in MADE:
+            asked += ["--only", kind]
+        done = CliRunner().invoke(mapping.app, [*asked, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_a_map_between_two_added_models_is_fitted_released_and_described(
+    fitted: Path, home: Path
+) -> None:
+    card = read_card(fitted / "card.json")
+    assert isinstance(card, MapCard)
+    zoo = Zoo(home)
+    for end, name in ((card.source, "old"), (card.target, "new")):
+        known = zoo.embedder(name)
+        assert end.reference == known.reference == f"{name}@1"
+        assert end.preprocessing_sha256 == known.preprocessing_sha256
+    facts = json.loads((fitted / "fit.json").read_text())
+    assert [one["name"] for one in facts["maps"]] == MADE
+    released = [one["name"] for one in facts["maps"] if one["released"]]
+    assert released == [facts["released"]]
+    best = max(one["calibration_rank1"] for one in facts["maps"])
+    assert facts["maps"][MADE.index(released[0])]["calibration_rank1"] == best
+    same = (fitted / "candidates" / f"{released[0]}.onnx").read_bytes()
+    assert (fitted / "map.onnx").read_bytes() == same
+    text = (fitted / "README.md").read_text()
+    assert f"(`{released[0]}`)" in text
+    assert "mien mapping fit --source old --target new" in text
+
+
+def test_vectors_come_out_of_unit_length_with_a_confidence(fitted: Path) -> None:
+    session = onnxruntime.InferenceSession(str(fitted / "map.onnx"))
+    given = np.random.default_rng(0).normal(size=(5, DIMENSION)).astype(np.float32)
+    given /= np.linalg.norm(given, axis=1, keepdims=True)
+    made, trust = session.run(["mapped", "confidence"], {"vector": given})
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    assert trust.shape == (5, 1)
+    assert np.abs(trust).max() <= 1
+
+
+def test_a_fit_that_is_done_is_not_done_again(
+    fitted: Path, home: Path, crops_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(home))
+    monkeypatch.setenv("MIEN_ENGINE__PREFERENCE", "onnxruntime")
+    kept = fitted / "candidates" / "mlp-pulled.pt"
+    before = kept.stat().st_mtime_ns
+    asked = ["fit", "--source", "old", "--target", "new", "--images", str(crops_folder)]
+    asked += ["--out", str(fitted), "--trust-labels", "--only", "mlp-pulled"]
+    again = CliRunner().invoke(mapping.app, [*asked, "--mlp-epochs", "1"])
+    assert again.exit_code == 0, again.output
+    assert kept.stat().st_mtime_ns == before
+    other = CliRunner().invoke(mapping.app, [*asked, "--mlp-epochs", "2"])
+    assert isinstance(other.exception, PairsError)
+    assert "other models, data or options" in str(other.exception)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--source", "old", "--target", "old"], "no map to itself"),
+        (["--source", "old", "--target", "unheard"], "no model 'unheard'"),
+        (["--source", "old", "--target", "new", "--only", "magic"], "magic is none of"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said(
+    asked: list[str],
+    told: str,
+    home: Path,
+    crops_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(home))
+    where = ["--images", str(crops_folder), "--out", str(tmp_path), "--trust-labels"]
+    done = CliRunner().invoke(
+        mapping.app, ["fit", *asked, *where], env={"COLUMNS": "200", "TERM": "dumb"}
+    )
+    assert done.exit_code != 0
+    assert told in done.output + str(done.exception)

@@ -1,0 +1,85 @@
+"""Vectors of aligned crops, as a model's card says, kept between runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.training.faces import Faces, load_faces
+from models.zoo import CropInput, EmbedderCard
+from models.zoo.card import EmbeddingOutput
+from models.zoo.card_base import Weights
+from services.embedding import Embedder
+from services.evaluation.crop_features import crop_vectors, model_crops, seen, store_name
+from services.runtime import EngineOptions, load_engine
+from tests.unit.tiny_onnx import DIMENSION, tiny_embedder
+
+
+@pytest.fixture(scope="module")
+def faces(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Faces:
+    return load_faces(data_folder, tmp_path_factory.mktemp("faces"))
+
+
+def embedder(path: Path, **changes: object) -> Embedder:
+    card = EmbedderCard(
+        name="tiny",
+        version="1",
+        weights=Weights(sha256="a" * 64, size_bytes=1),
+        input=CropInput.model_validate({"width": 16, "height": 16, **changes}),
+        output=EmbeddingOutput(dimension=DIMENSION),
+    )
+    network = tiny_embedder(path / "tiny.onnx")
+    return Embedder(card, load_engine(network, "onnxruntime", EngineOptions(threads=1)))
+
+
+def test_every_face_and_its_mirror_image_get_the_vector_that_the_service_would_give(
+    faces: Faces, tmp_path: Path
+) -> None:
+    model = embedder(tmp_path)
+    made = crop_vectors(model, faces, tmp_path / "kept")
+    assert made.shape == (len(faces), 2, DIMENSION)
+    np.testing.assert_allclose(np.linalg.norm(made, axis=2), 1, atol=1e-5)
+    mirror = np.ascontiguousarray(faces.crops[3][None, :, ::-1])
+    own = model.embed(model_crops(mirror, model.card.input))[0]
+    np.testing.assert_allclose(made[3, 1], own, atol=1e-5)
+    assert np.abs(made[:, 0] - made[:, 1]).max() > 1e-3
+    model.close()
+
+
+def test_vectors_are_made_once_for_each_way_of_making_them(faces: Faces, tmp_path: Path) -> None:
+    model = embedder(tmp_path)
+    kept = tmp_path / "kept"
+    first = crop_vectors(model, faces, kept)
+    store = kept / store_name(model.card, faces.fingerprint, 1)
+    np.save(store, np.zeros_like(first[:, 1]))
+    again = crop_vectors(model, faces, kept)
+    np.testing.assert_array_equal(again[:, 0], first[:, 0])
+    assert not again[:, 1].any()  # it was read, not made again
+    other = embedder(tmp_path, channel_order="BGR")
+    assert crop_vectors(other, faces, kept)[:, 1].any()
+    model.close()
+    other.close()
+
+
+def test_a_changed_view_is_the_same_for_every_model_and_at_every_call(faces: Faces) -> None:
+    np.testing.assert_array_equal(seen(faces, 2, 3), seen(faces, 2, 3))
+    assert seen(faces, 2, 3).shape == (128, 128, 3)
+    assert (seen(faces, 2, 3) != seen(faces, 2, 2)).any()
+    assert (seen(faces, 2, 2) != seen(faces, 3, 2)).any()
+
+
+def test_crops_follow_the_cards_geometry() -> None:
+    picture = np.zeros((1, 128, 128, 3), np.uint8)
+    picture[0, 63:65, 63:65] = 255  # the template's centre
+    plain = model_crops(picture, CropInput())
+    np.testing.assert_array_equal(plain, picture[:, 8:120, 8:120])
+    for side, scale in ((160, 1.1), (96, 1.0)):
+        spec = CropInput(width=side, height=side, template_scale=scale)
+        made = model_crops(picture, spec)[0, ..., 0].astype(float)
+        assert made.shape == (side, side)
+        rows, columns = np.indices(made.shape)
+        middle = (made * rows).sum() / made.sum(), (made * columns).sum() / made.sum()
+        assert middle == pytest.approx((side / 2, side / 2), abs=1.0)
+        # The spot grows as the face does.
+        area = (side / 112 * scale) ** 2
+        assert made.sum() / 255 == pytest.approx(4 * area, rel=0.25)
