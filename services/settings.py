@@ -73,6 +73,9 @@ class DetectionSettings(_Group):
     second_look_yaw: float = Field(
         20.0, ge=0, le=180, description="compared faces turned further are looked at again"
     )
+    second_look_side: float = Field(
+        64.0, ge=0, description="so are those with at most so many pixels across their crop"
+    )
 
 
 class GatewaySettings(_Group):

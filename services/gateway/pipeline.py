@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import Errors, MienError
-from services.gateway.alignment import CropGeometry, align
+from services.gateway.alignment import CropGeometry, align, native_side
 from services.gateway.detection import Detection, FaceDetector
 from services.gateway.faces import MEASURING_CROP, Face, FaceChoice, choose, measure_face
 from services.gateway.imaging import ImageError, ImageLimits, ImageProblem, decode
 from services.gateway.pose import estimate_pose
 from services.gateway.second_look import look_again
+from services.settings import DetectionSettings
 from services.telemetry import Stopwatch
 
 Pixels = NDArray[np.uint8]
@@ -81,16 +82,15 @@ class PicturePipeline:
     Args:
         detector: finds faces.
         limits: what a picture may be.
-        second_look_yaw: a face that is to be embedded and is turned by more degrees is looked at
-            again.
+        detection: when a face that is to be embedded is looked at again.
     """
 
     def __init__(
-        self, detector: FaceDetector, limits: ImageLimits, second_look_yaw: float = 20.0
+        self, detector: FaceDetector, limits: ImageLimits, detection: DetectionSettings
     ) -> None:
         self._detector = detector
         self._limits = limits
-        self._second_look_yaw = second_look_yaw
+        self._settings = detection
 
     def find_all(self, data: bytes, field: str) -> PictureFaces:
         """Finds and measures every face.
@@ -128,7 +128,7 @@ class PicturePipeline:
         if index is None:
             return PreparedFace(choice, len(detections), None, None, None, None, watch)
         seen = detections[index]
-        if abs(estimate_pose(seen.points).yaw) > self._second_look_yaw:
+        if self._is_hard(seen):
             with watch.stage("second_look"):
                 seen = look_again(pixels, seen, self._detector.detect_as_is)
         with watch.stage("measure"):
@@ -138,6 +138,11 @@ class PicturePipeline:
             with watch.stage("align"):
                 crop = align(pixels, seen.points, geometry)
         return PreparedFace(choice, len(detections), index, face, crop, measured, watch)
+
+    def _is_hard(self, seen: Detection) -> bool:
+        """Whether the points are likely to be off: the face is turned, or has few pixels."""
+        turned = abs(estimate_pose(seen.points).yaw) > self._settings.second_look_yaw
+        return turned or native_side(seen.points) <= self._settings.second_look_side
 
     def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:
         with watch.stage("decode"):

@@ -1,8 +1,9 @@
-"""A second look at a turned face, for steadier points.
+"""A second look at a turned face, or one of few pixels, for steadier points.
 
 YuNet has to guess the far eye and the far corner of the mouth of a turned face, and guesses
-otherwise when the face is shifted, turned or mirrored a little. The mean over several views of the
-same face is steadier than any one of them (docs/decisions/0003-second-look.md).
+otherwise when the face is shifted, turned or mirrored a little; a face of few pixels it sees at a
+size at which it is not exact. The mean over several views of the same face is steadier than any one
+of them (docs/decisions/0003-second-look.md).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def load_pipeline(zoo: Zoo, settings: Settings) -> PicturePipeline:
     """
     limits = ImageLimits(settings.image.max_bytes, settings.image.max_pixels)
     detector = load_detector(zoo, settings)
-    return PicturePipeline(detector, limits, settings.detection.second_look_yaw)
+    return PicturePipeline(detector, limits, settings.detection)
 
 
 def face_enhancement(link: EnhancementLink | None, settings: Settings) -> FaceEnhancement:

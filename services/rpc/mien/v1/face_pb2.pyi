@@ -662,7 +662,7 @@ class VerifyResponse(_message.Message):
     @_builtins.property
     def timing_ms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Milliseconds by stage: decode, detect, measure (alignment included), queue, inference,
-        compare, total; second_look where a face is turned far; align where the model's crop is not the
+        compare, total; second_look where a face is turned far or has few pixels; align where the model's crop is not the
         one that is measured; enhance_queue and enhance where a face was enhanced.
         """
 
