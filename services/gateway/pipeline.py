@@ -128,9 +128,11 @@ class PicturePipeline:
         if index is None:
             return PreparedFace(choice, len(detections), None, None, None, None, watch)
         seen = detections[index]
-        if self._is_hard(seen):
+        few_pixels = native_side(seen.points) <= self._settings.second_look_side
+        if few_pixels or abs(estimate_pose(seen.points).yaw) > self._settings.second_look_yaw:
             with watch.stage("second_look"):
-                seen = look_again(pixels, seen, self._detector.detect_as_is)
+                find = self._detector.detect_as_is
+                seen = look_again(pixels, seen, find, few_pixels=few_pixels)
         with watch.stage("measure"):
             face, measured = measure_face(pixels, seen)
         crop = measured
@@ -138,11 +140,6 @@ class PicturePipeline:
             with watch.stage("align"):
                 crop = align(pixels, seen.points, geometry)
         return PreparedFace(choice, len(detections), index, face, crop, measured, watch)
-
-    def _is_hard(self, seen: Detection) -> bool:
-        """Whether the points are likely to be off: the face is turned, or has few pixels."""
-        turned = abs(estimate_pose(seen.points).yaw) > self._settings.second_look_yaw
-        return turned or native_side(seen.points) <= self._settings.second_look_side
 
     def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:
         with watch.stage("decode"):

@@ -22,6 +22,7 @@ SIDE = 256
 """Pixels of a view; one of the detector's usual sizes."""
 
 _FACE = 140.0  # pixels that the face's longer side takes in a view: where YuNet is most exact
+_FACES_OF_FEW_PIXELS = (110.0, 140.0)  # an enlarged face is found best a little smaller, too
 _BOX = 1.25  # height of YuNet's box over its face's
 _VIEWS = ((0.0, False), (0.0, True), (8.0, False), (-8.0, True))
 """In-plane turn in degrees, and whether the view is mirrored."""
@@ -32,32 +33,39 @@ _MIRRORED = [1, 0, 2, 4, 3]  # the five points when left and right change places
 Finder = Callable[[Pixels], list[Detection]]
 
 
-def look_again(picture: Pixels, seen: Detection, find: Finder) -> Detection:
+def look_again(
+    picture: Pixels, seen: Detection, find: Finder, *, few_pixels: bool = False
+) -> Detection:
     """The same face with the mean of its points over several views.
 
     Args:
         picture: height x width x 3, RGB, 0-255.
         seen: a face in it.
         find: finds faces in a view of ``SIDE`` x ``SIDE`` pixels.
+        few_pixels: the first points count for nothing, because there the views see four times
+            better; and more views are taken.
 
     Returns:
         The face; its box and score as they were.
     """
-    points = [seen.points.astype(np.float64)]
+    points = [] if few_pixels else [seen.points.astype(np.float64)]
     farthest = _FARTHEST * max(seen.box[2:])
-    for degrees, mirrored in _VIEWS:
-        found = _view(picture, seen, degrees, mirrored, find)
-        if found is not None and float(np.abs(found - seen.points).max()) < farthest:
-            points.append(found)
+    for size in _FACES_OF_FEW_PIXELS if few_pixels else (_FACE,):
+        for degrees, mirrored in _VIEWS:
+            found = _view(picture, seen, size, degrees, mirrored, find)
+            if found is not None and float(np.abs(found - seen.points).max()) < farthest:
+                points.append(found)
+    if not points:
+        return seen
     return replace(seen, points=np.mean(points, axis=0).astype(np.float32))
 
 
 def _view(
-    picture: Pixels, seen: Detection, degrees: float, mirrored: bool, find: Finder
+    picture: Pixels, seen: Detection, size: float, degrees: float, mirrored: bool, find: Finder
 ) -> NDArray[np.float64] | None:
     """The face's points as one view shows them, in pixels of the picture; None if it shows none."""
     x, y, width, height = seen.box
-    scale = _FACE * _BOX / max(width, height)
+    scale = size * _BOX / max(width, height)
     angle = np.radians(degrees)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shift = SIDE / 2 - linear @ np.array([x + width / 2, y + height / 2])
