@@ -73,7 +73,7 @@ def test_a_nameless_face_of_a_held_out_person_is_neither_learned_from_nor_a_dist
     names = np.array(people.faces.people)
     nameless = np.flatnonzero(names == "")
     clean = people.clean.clone()
-    clean[nameless[::2]] = clean[int(people.split.validation[0])]
+    clean[nameless[::2]] = people.clean[int(people.split.validation[0])]
     before = pair_up(people, vectors(people, 6), vectors(people, 5), OPTIONS)
     after = pair_up(replace(people, clean=clean), before.source, before.target, OPTIONS)
     gone = set(nameless[::2].tolist())
