@@ -142,7 +142,7 @@ class EnhancementSettings(QueueSettings):
         8002, description="inference protocol over REST, and metrics, when it runs by itself"
     )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
-        (), description="enhancers to load; none: faces are compared as they are"
+        ("ddat",), description="enhancers to load; none: faces are compared as they are"
     )
 
 

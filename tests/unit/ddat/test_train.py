@@ -183,8 +183,8 @@ def test_a_generator_learns_to_undo_what_was_done(
     data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
 ) -> None:
     chosen = options(
-        pretrain=1.0, identity_weight=0.0, consistency_weight=0.0, l1_weight=100.0, lr=2e-3,
-        decay=0.0, limit=2, epochs=25.0,
+        pretrain=1.0, identity_weight=0.0, feature_weight=0.0, consistency_weight=0.0,
+        l1_weight=100.0, lr=2e-3, beta1=0.5, decay=0.0, limit=2, epochs=25.0,
     )  # fmt: skip
     trainer = Trainer(chosen, data_folder, tmp_path, cache, zoo_poseface)
     batch = trainer.batches.make(0)
@@ -246,7 +246,10 @@ def test_the_gpu_profile_is_the_specs_width() -> None:
         (["--width", "12"], "width"),
         (["--size-from", "70"], "size_from must not be above size_to"),
         (
-            ["--l1-weight", "0", "--identity-weight", "0", "--consistency-weight", "0"],
+            [
+                *("--l1-weight", "0", "--identity-weight", "0"),
+                *("--feature-weight", "0", "--consistency-weight", "0"),
+            ],
             "must be above 0",
         ),
     ],
