@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 _TEMPLATE_SIDE = 112
-_FEW_PIXELS = 1.75  # enlarged more, a face is cut out cubically: between 64 px or fewer
+_FEW_PIXELS = 1.75  # enlarged more, a face had 64 px or fewer and is cut out cubically
 _TEMPLATES = {
     # ArcFace's: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
     "arcface": np.array(
@@ -118,7 +118,9 @@ def align(picture: Pixels, points: Points, geometry: CropGeometry) -> Pixels:
         geometry.height x geometry.width x 3, RGB, 0-255; black outside the picture.
     """
     matrix = similarity_transform(points, geometry.points())
-    return cut(picture, matrix, geometry.width, geometry.height)
+    # Enhancers were trained on faces that were enlarged cubically.
+    enlarged = float(np.hypot(matrix[0, 0], matrix[1, 0])) > _FEW_PIXELS
+    return cut(picture, matrix, geometry.width, geometry.height, cubic=enlarged)
 
 
 def cut(
@@ -127,12 +129,13 @@ def cut(
     width: int,
     height: int,
     border: int = cv2.BORDER_CONSTANT,
+    *,
+    cubic: bool = False,
 ) -> Pixels:
     """Moves a picture by a similarity and cuts out its upper left corner.
 
     A picture that becomes much smaller is scaled down by area first, because the warp samples four
-    pixels only and would alias. One that becomes much larger is sampled cubically, as enhancers
-    were trained to see it.
+    pixels only and would alias.
 
     Args:
         picture: height x width x 3, 0-255.
@@ -140,11 +143,11 @@ def cut(
         width: of what is cut out, pixels.
         height: likewise.
         border: OpenCV's way to fill what lies outside the picture; black by default.
+        cubic: sample sixteen pixels instead of four, for a picture that becomes larger.
     """
     if float(np.hypot(matrix[0, 0], matrix[1, 0])) < 0.5:
         picture, matrix = _shrink(picture, matrix, width, height)
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    kernel = cv2.INTER_CUBIC if scale > _FEW_PIXELS else cv2.INTER_LINEAR
+    kernel = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
     moved: Pixels = cv2.warpAffine(
         picture, matrix, (width, height), flags=kernel, borderMode=border
     )

@@ -52,7 +52,7 @@ def look_again(
     farthest = _FARTHEST * max(seen.box[2:])
     for size in _FACES_OF_FEW_PIXELS if few_pixels else (_FACE,):
         for degrees, mirrored in _VIEWS:
-            found = _view(picture, seen, size, degrees, mirrored, find)
+            found = _view(picture, seen, size, degrees, mirrored, find, cubic=few_pixels)
             if found is not None and float(np.abs(found - seen.points).max()) < farthest:
                 points.append(found)
     if not points:
@@ -61,7 +61,14 @@ def look_again(
 
 
 def _view(
-    picture: Pixels, seen: Detection, size: float, degrees: float, mirrored: bool, find: Finder
+    picture: Pixels,
+    seen: Detection,
+    size: float,
+    degrees: float,
+    mirrored: bool,
+    find: Finder,
+    *,
+    cubic: bool,
 ) -> NDArray[np.float64] | None:
     """The face's points as one view shows them, in pixels of the picture; None if it shows none."""
     x, y, width, height = seen.box
@@ -69,7 +76,8 @@ def _view(
     angle = np.radians(degrees)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shift = SIDE / 2 - linear @ np.array([x + width / 2, y + height / 2])
-    view = cut(picture, np.column_stack([linear, shift]), SIDE, SIDE, cv2.BORDER_REPLICATE)
+    matrix = np.column_stack([linear, shift])
+    view = cut(picture, matrix, SIDE, SIDE, cv2.BORDER_REPLICATE, cubic=cubic)
     if mirrored:
         view = np.ascontiguousarray(view[:, ::-1])
     faces = find(view)
