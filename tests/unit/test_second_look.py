@@ -74,6 +74,18 @@ def test_an_error_that_views_share_in_their_own_directions_is_averaged_down() ->
     assert np.abs(sideways.points - true.points).max() < 1.5  # mirrored views err the other way
 
 
+def test_of_few_pixels_eight_views_count_and_the_first_points_do_not() -> None:
+    true = face()
+    picture = dotted(true, dot=4)
+    wrong = Detection(true.box, (true.points + np.array([6.0, 0.0])).astype(np.float32), true.score)
+    finder = DotFinder()
+    found = look_again(picture, wrong, finder, few_pixels=True)
+    assert finder.calls == 8
+    assert np.abs(found.points - true.points).max() < 0.8
+    nothing = look_again(picture, wrong, lambda view: [], few_pixels=True)
+    np.testing.assert_array_equal(nothing.points, wrong.points)
+
+
 def test_points_of_another_face_do_not_count() -> None:
     seen = face()
     far = DotFinder(error=(90.0, 0.0))
