@@ -53,7 +53,8 @@ def measure_side(crop: Pixels) -> float:
     if len(crop) != _SIDE:
         return float(len(crop))
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    power = np.abs(np.fft.rfft2((grey - grey.mean()) * _WINDOW)) ** 2
+    waves = np.fft.rfft2((grey - grey.mean()) * _WINDOW)
+    power = waves.real**2 + waves.imag**2
     strength = np.sqrt(np.bincount(_RINGS, power.ravel()) / _COUNTS)
     reference = float(strength[2:5].mean())
     if reference <= 0:
