@@ -13,6 +13,12 @@ PEOPLE, IMAGES = 6, 4
 TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
 
 
+@pytest.fixture(autouse=True)
+def _commands_leave_logging_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command run in this process would set the log level of every test after it."""
+    monkeypatch.setattr("services.cli.context.configure_logging", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of coloured noise: six people with four pictures each, and two nameless."""

@@ -25,12 +25,12 @@ _CHOSEN = {
     "face_index": 0,
     "selection": "largest",
     "enhancement": {
-        "status": "not_needed",
-        "eyes_px": 42.3,
-        "enhancer": None,
-        "enhancer_sha256": None,
-        "condition": None,
-        "image": None,
+        "status": "applied",
+        "eyes_px": 5.9,
+        "enhancer": "ddat@1",
+        "enhancer_sha256": "2" * 64,
+        "condition": "low_resolution",
+        "image": "iVBORw0KGgo=",
     },
 }
 _RESULT = {"decision": "same", "reasons": [], "similarity": 0.712345, "reference": _CHOSEN}
