@@ -41,7 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "B: + equalised": B,
     "C: + perceptual (published)": C,
     "C + residual": RESIDUAL,
-    "+ identity (ours)": {},
+    "+ identity (ours)": {"feature_weight": 0.0},
+    "+ feature maps (ours)": {},
 }
 """What each variant changes in the options of the profile; the paper's A, B and C among them."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.ddat.losses import gan_loss, identity_loss
+from models.ddat.losses import feature_loss, gan_loss, identity_loss
 from models.ddat.network import Discriminator
 from models.ddat.objective import Parts, total_of
 from models.nir_cyclegan import losses
@@ -181,7 +181,7 @@ class Game:
         )
         count = len(before)
         parts: Parts = {}
-        paired = bool(o.pairs and o.identity_weight)
+        paired = bool(o.pairs and (o.identity_weight or o.feature_weight))
         if perceptual and networks.vgg is not None:
             with torch.no_grad(), self._autocast():
                 wanted = networks.vgg(before)
@@ -204,9 +204,12 @@ class Game:
         if identified:
             lost = identity_loss(now.feature[:count], was.feature[:count])
             parts["cycle_identity"] = o.cycle_identity_weight * lost
-        if paired:
+        if paired and o.identity_weight:
             lost = identity_loss(now.feature[-o.pairs :], was.feature[-o.pairs :])
             parts["identity"] = o.identity_weight * lost
+        if paired and o.feature_weight:
+            ends = [seen[-o.pairs :] for seen in now.maps], [seen[-o.pairs :] for seen in was.maps]
+            parts["feature"] = o.feature_weight * feature_loss(*ends)
         return parts
 
     def _mapping(self, batch: Batch) -> Parts:

@@ -71,6 +71,9 @@ class TrainOptions(PeopleOptions):
     identity_weight: float = Field(
         10.0, ge=0, description="of those: the frozen teacher's features; ours"
     )
+    feature_weight: float = Field(
+        10.0, ge=0, description="of those: the maps of all its stages; ours"
+    )
     brightness_weight: float = Field(5.0, ge=0, description="of those: L1 of luminance; ours")
     cycle_identity_weight: float = Field(
         1.0, ge=0, description="the teacher's features of F(G(x)) and of G(F(y)); ours"
@@ -113,7 +116,9 @@ class TrainOptions(PeopleOptions):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> TrainOptions:
-        paired = self.pairs and (self.identity_weight or self.brightness_weight)
+        paired = self.pairs and (
+            self.identity_weight or self.feature_weight or self.brightness_weight
+        )
         if not self.cycle_weight and not paired:
             raise ValueError("cycle_weight, or pairs with a weight, must be above 0")
         return self

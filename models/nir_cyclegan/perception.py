@@ -38,10 +38,12 @@ class Seen(NamedTuple):
     """What the face embedder sees.
 
     Attributes:
-        taps: four maps, fine to coarse.
+        maps: what each stage gives, fine to coarse.
+        taps: the four of them whose sizes are VGG16's.
         feature: (B,d) unit features, fp32.
     """
 
+    maps: tuple[Tensor, ...]
     taps: tuple[Tensor, ...]
     feature: Tensor
 
@@ -61,14 +63,13 @@ class FaceEyes(nn.Module):
         """(B,3,S,S) RGB -1 to 1 -> `Seen`; another size than the embedder's is scaled."""
         pictures = verifier_pictures(resized(images.float(), INPUT_SIDE))
         x = (pictures - INPUT_MEAN) * INPUT_SCALE
-        taps = []
-        for number, stage in enumerate(self.trunk.stages(), 1):
+        maps = []
+        for stage in self.trunk.stages():
             for layer in stage if isinstance(stage, nn.ModuleList) else [stage]:
                 x = layer(x)
-            if number in FACE_TAPS:
-                taps.append(x)
+            maps.append(x)
         feature = F.normalize(self.trunk.dense(x.flatten(1)).float())
-        return Seen(tuple(taps), feature)
+        return Seen(tuple(maps), tuple(maps[number - 1] for number in FACE_TAPS), feature)
 
 
 class Vgg16(nn.Module):

@@ -39,8 +39,8 @@ from models.training.people import People, load_people
 from models.training.sheets import write_sheet
 
 LOSSES = [
-    "total", "cycle_vis", "cycle_nir", "perceptual", "cycle_identity", "identity", "brightness",
-    "mapping", "g_nir", "g_vis", "d_nir", "d_vis",
+    "total", "cycle_vis", "cycle_nir", "perceptual", "cycle_identity", "identity", "feature",
+    "brightness", "mapping", "g_nir", "g_vis", "d_nir", "d_vis",
 ]  # fmt: skip
 COLUMNS = ["step", "epoch", "rate", *LOSSES, "images_per_s"]
 DRAWN = [name for name in LOSSES if name != "mapping"]

@@ -26,8 +26,8 @@ TINY = {
 }  # fmt: skip
 
 EVERY_LOSS = {
-    "cycle_vis", "cycle_nir", "perceptual", "cycle_identity", "identity", "brightness", "g_nir",
-    "g_vis", "d_nir", "d_vis",
+    "cycle_vis", "cycle_nir", "perceptual", "cycle_identity", "identity", "feature",
+    "brightness", "g_nir", "g_vis", "d_nir", "d_vis",
 }  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(
     ("changes", "gone", "more"),
     [
         ({}, set(), set()),
-        (PUBLISHED, {"identity", "brightness", "cycle_identity"}, set()),
+        (PUBLISHED, {"identity", "feature", "brightness", "cycle_identity"}, set()),
         ({"mapping_weight": 5.0, "he": "f_branch"}, set(), {"mapping"}),
         ({"pretrain": 1.0}, {"g_nir", "g_vis", "d_nir", "d_vis"}, set()),
         (
@@ -171,8 +171,8 @@ def test_a_generator_learns_the_way_back_from_near_infrared(
     data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
 ) -> None:
     chosen = options(
-        pretrain=1.0, identity_weight=0.0, perceptual_weight=0.0, cycle_identity_weight=0.0,
-        lr=2e-3, decay=0.0,
+        pretrain=1.0, identity_weight=0.0, feature_weight=0.0, perceptual_weight=0.0,
+        cycle_identity_weight=0.0, lr=2e-3, decay=0.0,
     )  # fmt: skip
     trainer = Trainer(chosen, data_folder, tmp_path, cache, zoo_poseface)
     batch = trainer.batches.make(0)
