@@ -78,7 +78,7 @@ class EmbeddingLink(Protocol):
         ...
 
 
-class RpcLink(ServiceLink[embedding_pb2_grpc.EmbeddingServiceAsyncStub]):
+class RpcLink(ServiceLink["embedding_pb2_grpc.EmbeddingServiceAsyncStub"]):
     """Over gRPC, to a service in another process.
 
     Args:

@@ -42,7 +42,7 @@ class EnhancementLink(Protocol):
         ...
 
 
-class RpcLink(ServiceLink[enhancement_pb2_grpc.EnhancementServiceAsyncStub]):
+class RpcLink(ServiceLink["enhancement_pb2_grpc.EnhancementServiceAsyncStub"]):
     """Over gRPC, to a service in another process.
 
     Args:

@@ -18,6 +18,8 @@ _Answer = TypeVar("_Answer")
 class ServiceLink(Generic[_Stub]):
     """Calls a service in another process. What never reached a server is tried again.
 
+    The type of its stub is named in quotes: generated code has it for type checkers alone.
+
     Args:
         address: "host:port" or "unix:PATH".
         service: its full name.
