@@ -277,6 +277,34 @@ class Errors(Enum):
         _S.ABORTED,
         "Run the migration again until it has caught up, then switch.",
     )
+    MIGRATION_UNKNOWN = ErrorKind(
+        "migration_unknown",
+        "There is no such migration",
+        404,
+        _S.NOT_FOUND,
+        "`mien migrate status` lists the migrations that have been planned.",
+    )
+    MIGRATION_STATE = ErrorKind(
+        "migration_state",
+        "The migration does not stand where that can be done",
+        409,
+        _S.FAILED_PRECONDITION,
+        "`mien migrate status` says where it stands, docs/migration.md what comes next.",
+    )
+    MIGRATION_BUSY = ErrorKind(
+        "migration_busy",
+        "The migration is being worked on",
+        409,
+        _S.ABORTED,
+        "Wait for it, or pause it first.",
+    )
+    MIGRATION_LOSES = ErrorKind(
+        "migration_loses",
+        "Subjects would no longer be found",
+        409,
+        _S.FAILED_PRECONDITION,
+        "Serve the map that is missing or let these subjects enrol again, or accept the loss.",
+    )
     GALLERY_UNAVAILABLE = ErrorKind(
         "gallery_unavailable",
         "The gallery cannot be used",

@@ -93,6 +93,11 @@ class GatewaySettings(_Group):
         description="host:port of the enhancement service; none: run it in this process, or do "
         "without it where the gateway runs alone",
     )
+    mapping_address: str | None = Field(
+        None,
+        description="host:port of the mapping service; none: run it in this process, or do without "
+        "it where the gateway runs alone",
+    )
     enhance: bool = Field(
         True, description="enhance faces where the enhancer's card shows that it helps"
     )
@@ -197,6 +202,33 @@ class MappingSettings(QueueSettings):
     queue_rows: int = Field(8192, ge=1, description="most vectors that wait; more are refused")
 
 
+class MigrationSettings(_Group):
+    """Moving a gallery from one model to the next."""
+
+    batch: int = Field(1000, ge=1, le=4000, description="templates that are moved at once")
+    rate: float = Field(0.0, ge=0, description="most templates per second; 0: no limit")
+    lease_seconds: float = Field(
+        15.0, gt=0, description="after this, the work of a process that is gone is free to others"
+    )
+    patience_seconds: float = Field(
+        600.0, gt=0, description="how long a run waits for a gallery or a map that is away"
+    )
+    follow_seconds: float = Field(
+        2.0, gt=0, description="how often a run that has caught up looks for new templates"
+    )
+    renew: bool = Field(
+        False,
+        description="subjects that are recognised by a mapped template and well seen get a native "
+        "one in its place",
+    )
+    renew_min_quality: float = Field(
+        60.0, ge=0, le=100, description="least unified quality of such a picture"
+    )
+    renew_fmr: float = Field(
+        1e-4, gt=0, lt=1, description="false-match rate whose threshold such a match must reach"
+    )
+
+
 class EngineSettings(_Group):
     """What runs the networks."""
 
@@ -230,8 +262,8 @@ class Settings(BaseSettings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     enhancement: EnhancementSettings = EnhancementSettings()
     gallery: GallerySettings = GallerySettings()
-
     mapping: MappingSettings = MappingSettings()
+    migration: MigrationSettings = MigrationSettings()
     engine: EngineSettings = EngineSettings()
 
     @classmethod

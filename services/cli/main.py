@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from models.zoo import FetchError, ZooError
-from services.cli import augment, bench, engines, evaluate, export, faces, mapping, models, system
+from services.cli import (
+    augment,
+    bench,
+    engines,
+    evaluate,
+    export,
+    faces,
+    mapping,
+    migrate,
+    models,
+    system,
+)
 from services.cli.output import err
 from services.cli.train import training_app
 from services.errors import MienError
@@ -39,6 +50,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(export.app, name="export")
 app.add_typer(mapping.app, name="mapping")
+app.add_typer(migrate.app, name="migrate")
 
 
 @app.callback()
