@@ -11,9 +11,12 @@ from models.zoo import Zoo
 from services.embedding import EmbeddingService, InProcessLink, load_configured
 from services.enhancement import EnhancementService, load_enhancer
 from services.enhancement import InProcessLink as EnhancementLink
+from services.gallery.open import open_gallery
 from services.gateway.core import Gateway
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import FaceEnhancement
+from services.gateway.face_work import FaceWork
+from services.gateway.gallery_core import GalleryGateway, thresholds_of_cards
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.server import face_enhancement, load_pipeline
 from services.settings import Settings
@@ -28,12 +31,14 @@ class LocalMien:
         pipeline: its work on one picture.
         embedding: its way to the embedding service, which runs in this process too.
         enhancement: what mends poor faces.
+        gallery: stored people; opened when it is first asked.
     """
 
     gateway: Gateway
     pipeline: PicturePipeline
     embedding: EmbeddingClient
     enhancement: FaceEnhancement
+    gallery: GalleryGateway
 
 
 @asynccontextmanager
@@ -61,9 +66,12 @@ async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterat
         link = EnhancementLink(mending)
     enhancement = face_enhancement(link, settings)
     gateway = Gateway(pipeline, client, enhancement, settings)
+    work = FaceWork(pipeline, client, enhancement, gateway.capacity, settings)
+    gallery = GalleryGateway(work, lambda: open_gallery(settings), thresholds_of_cards(zoo))
     try:
-        yield LocalMien(gateway, pipeline, client, enhancement)
+        yield LocalMien(gateway, pipeline, client, enhancement, gallery)
     finally:
+        await gallery.access.close()
         await gateway.close()
         await service.close()
         if mending is not None:
