@@ -35,13 +35,18 @@ def checked_tenant(tenant: str) -> str:
     return tenant
 
 
+def is_id(value: str) -> bool:
+    """Whether something of that id could have been stored."""
+    return _ID.fullmatch(value) is not None
+
+
 def checked_id(value: str, field: str) -> str:
     """An id of the caller's.
 
     Raises:
         MienError: it is not 1 to 128 letters, digits and a few signs.
     """
-    if not _ID.fullmatch(value):
+    if not is_id(value):
         raise MienError(
             Errors.INVALID_REQUEST,
             "An id is 1 to 128 letters, digits, '.', ':', '@', '+', '~', '-' and '_'.",

@@ -23,6 +23,8 @@ _Row = TypeVar("_Row")
 
 DEFAULT_TENANT = "default"
 MAX_PAGE = 1000
+MOST_SCANNED = 10_000
+MOST_CANDIDATES = 100
 _KEY_HASH = 10  # hex digits: two versions that share a name are still told apart
 
 
