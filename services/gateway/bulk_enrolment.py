@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from services.errors import Errors, MienError
 from services.gateway.capacity import Capacity
-from services.gateway.enrolment import EnrolAnswer, EnrolCommand, Enroller, Outcome
+from services.gateway.enrol_command import EnrolCommand
+from services.gateway.enrolment import EnrolAnswer, Enroller, Outcome
 from services.telemetry import get_logger
 from services.telemetry.metrics import ENROLMENTS
 

@@ -41,7 +41,10 @@ async def refuse_duplicates(
     point = search_point(live.info, searched, settings.gallery, maps)
     for candidates in await gallery.search(tenant, live.space, vectors, _CANDIDATES):
         for one in candidates:
-            if one.subject_id != subject_id and one.similarity >= point.threshold(one.map):
+            needed = point.of(one.map)
+            if needed is None or one.subject_id == subject_id:
+                continue
+            if one.similarity >= needed.threshold:
                 raise MienError(
                     Errors.DUPLICATE_SUBJECT,
                     "Another subject would be identified by this face.",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -14,13 +12,13 @@ import numpy as np
 from services.errors import Errors, MienError
 from services.gallery import Enrolled, Enrolment, NewTemplate
 from services.gallery.checks import checked_id, checked_tenant
-from services.gateway.core import PictureInput
 from services.gateway.decision import Cause, faults
 from services.gateway.duplicates import refuse_duplicates
 from services.gateway.enhancement import Enhancement
+from services.gateway.enrol_command import EnrolCommand, fingerprint
 from services.gateway.face_work import FaceWork, indexed
 from services.gateway.gallery_access import GalleryAccess, GalleryModel
-from services.gateway.given_vectors import GivenVector, stacked
+from services.gateway.given_vectors import stacked
 from services.gateway.pipeline import PreparedFace
 from services.rpc.mien.v1 import model_pb2
 from services.telemetry import Stopwatch
@@ -35,33 +33,6 @@ class Outcome(StrEnum):
     """The key was used for the same enrolment before; nothing was stored again."""
     REFUSED = "refused"
     """Pictures were too poor; nothing was stored."""
-
-
-@dataclass(frozen=True)
-class EnrolCommand:
-    """Pictures or vectors of one person.
-
-    Attributes:
-        subject_id: whose; the subject is made if it does not exist.
-        pictures: of one person, fused to one template for each model.
-        vectors: each a template; given in place of pictures.
-        name: replaces the subject's name unless None.
-        metadata: replaces the subject's metadata unless None.
-        key: idempotency key, or empty.
-        allow_duplicate: enrol even if another subject has this face.
-        leave_out_poor: make the template of the good pictures; False refuses all for one poor one.
-        enhance: enhance faces that gain by it.
-    """
-
-    subject_id: str
-    pictures: tuple[PictureInput, ...] = ()
-    vectors: tuple[GivenVector, ...] = ()
-    name: str | None = field(default=None, repr=False)
-    metadata: Mapping[str, str] | None = field(default=None, repr=False)
-    key: str = ""
-    allow_duplicate: bool = False
-    leave_out_poor: bool = False
-    enhance: bool = True
 
 
 @dataclass(frozen=True)
@@ -261,7 +232,7 @@ class Enroller:
             name=command.name,
             metadata=command.metadata,
             key=command.key,
-            fingerprint=_fingerprint(command) if command.key else "",
+            fingerprint=fingerprint(command) if command.key else "",
             replace_mapped=True,
         )
         async with self._storing:
@@ -292,34 +263,3 @@ class Enroller:
         watch: Stopwatch,
     ) -> EnrolAnswer:
         return EnrolAnswer(outcome, command.subject_id, ids, pictures, live.info.identity, watch)
-
-
-def row_key(key: str, index: int, subject_id: str) -> str:
-    """Idempotency key of one row, from that of the whole; empty if that is."""
-    return hashlib.sha256(f"{key}\n{index}\n{subject_id}".encode()).hexdigest() if key else ""
-
-
-def with_key(command: EnrolCommand, key: str) -> EnrolCommand:
-    """The command under a key, unless it has one of its own."""
-    return command if command.key or not key else replace(command, key=key)
-
-
-def _fingerprint(command: EnrolCommand) -> str:
-    """Tells two enrolments under one key apart; nothing of a face can be read from it."""
-    told = hashlib.sha256()
-    about = {
-        "subject": command.subject_id,
-        "name": command.name,
-        "metadata": None if command.metadata is None else dict(command.metadata),
-        "choices": [[str(one.choice.selection), one.choice.index] for one in command.pictures],
-        "vectors": [[one.model, one.version, one.quality, one.pictures] for one in command.vectors],
-        "options": [command.allow_duplicate, command.leave_out_poor, command.enhance],
-    }
-    told.update(json.dumps(about, sort_keys=True).encode())
-    for data in (*(one.data for one in command.pictures), *_bytes(command.vectors)):
-        told.update(hashlib.sha256(data).digest())
-    return told.hexdigest()
-
-
-def _bytes(vectors: Sequence[GivenVector]) -> list[bytes]:
-    return [one.values.astype("<f4").tobytes() for one in vectors]

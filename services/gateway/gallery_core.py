@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from models.zoo import MapCard, Zoo, ZooError
 from services.gallery import Gallery
+from services.gallery.identify import FittedRate
 from services.gateway.bulk_enrolment import BulkEnroller
 from services.gateway.enrolment import Enroller
 from services.gateway.face_work import FaceWork
 from services.gateway.gallery_access import GalleryAccess
 from services.gateway.identification import Identifier
-from services.gateway.search_decision import Fitted, MapThresholds
+from services.gateway.search_decision import MapThresholds
 from services.gateway.subject_verification import SubjectVerifier
 from services.gateway.subjects import Subjects
 
@@ -58,9 +59,9 @@ def thresholds_of_cards(zoo: Zoo) -> MapThresholds:
     Args:
         zoo: holds the cards; a map without a card there has no thresholds.
     """
-    known: dict[str, list[Fitted]] = {}  # cards are read from files, one search asks many times
+    known: dict[str, list[FittedRate]] = {}  # cards are read from files, one search asks many times
 
-    def of(map_name: str) -> Sequence[Fitted]:
+    def of(map_name: str) -> Sequence[FittedRate]:
         if map_name in known:
             return known[map_name]
         try:
@@ -70,7 +71,7 @@ def thresholds_of_cards(zoo: Zoo) -> MapThresholds:
         if not isinstance(card, MapCard):
             return []
         own = (one for one in card.thresholds if one.comparison == "T|map")
-        known[map_name] = [Fitted(one.fmr, one.similarity) for one in own]
+        known[map_name] = [FittedRate(one.fmr, one.similarity) for one in own]
         return known[map_name]
 
     return of

@@ -16,7 +16,7 @@ from services.gateway.face_messages import (
 )
 from services.gateway.gallery_access import identity_of
 from services.gateway.identification import IdentifiedFace, IdentifyAnswer
-from services.gateway.search_decision import Identification, Identity, Ranked
+from services.gateway.search_decision import FaceIdentity, IdentityDecision, Ranked
 from services.gateway.subject_verification import VerifySubjectAnswer
 from services.gateway.subjects import GalleryInfo, SubjectTemplates
 from services.rpc.mien.v1 import gallery_pb2, model_pb2
@@ -28,7 +28,7 @@ _OUTCOMES = {
 }
 _DECISIONS = {
     one: gallery_pb2.IdentificationDecision.Value(f"IDENTIFICATION_DECISION_{one.name}")
-    for one in Identity
+    for one in IdentityDecision
 }
 
 
@@ -166,11 +166,11 @@ def identify_message(answer: IdentifyAnswer, request_id: str) -> gallery_pb2.Ide
             for picture in answer.pictures
         ],
         vectors=[_identification(one, answer.identity) for one in answer.vectors],
-        threshold=point.native,
-        fpir=point.fpir,
-        fmr=point.fmr,
-        extrapolated=point.extrapolated,
-        searched=point.searched,
+        threshold=point.native.threshold,
+        fpir=None if point.own else point.native.fpir,
+        fmr=None if point.own else point.native.fmr,
+        extrapolated=not point.own and point.native.extrapolated,
+        searched=point.native.templates,
         model=answer.identity,
         timing_ms=answer.stopwatch.milliseconds(),
         request_id=request_id,
@@ -208,7 +208,7 @@ def _face(one: IdentifiedFace, identity: model_pb2.ModelIdentity) -> gallery_pb2
 
 
 def _identification(
-    found: Identification, identity: model_pb2.ModelIdentity
+    found: FaceIdentity, identity: model_pb2.ModelIdentity
 ) -> gallery_pb2.Identification:
     return gallery_pb2.Identification(
         decision=_DECISIONS[found.decision],

@@ -9,7 +9,7 @@ import grpc
 
 from services.gallery import DEFAULT_TENANT
 from services.gallery.checks import checked_tenant
-from services.gateway.enrolment import EnrolCommand
+from services.gateway.enrol_command import EnrolCommand
 from services.gateway.face_messages import invalid, picture_input
 from services.gateway.face_work import indexed
 from services.gateway.faces import Selection

@@ -17,9 +17,9 @@ from services.gateway.gallery_access import GalleryAccess, GalleryModel
 from services.gateway.given_vectors import GivenVector, Vector, stacked
 from services.gateway.pipeline import PreparedFace, PreparedPicture
 from services.gateway.search_decision import (
-    Identification,
+    FaceIdentity,
     SearchPoint,
-    identification,
+    face_identity,
     search_point,
 )
 from services.rpc.mien.v1 import model_pb2
@@ -54,7 +54,7 @@ class IdentifiedFace:
 
     face: Face
     enhancement: Enhancement | None
-    identification: Identification
+    identification: FaceIdentity
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class IdentifyAnswer:
     """The answer to an `IdentifyCommand`; one of the two lists is empty."""
 
     pictures: list[IdentifiedPicture]
-    vectors: list[Identification]
+    vectors: list[FaceIdentity]
     point: SearchPoint
     identity: model_pb2.ModelIdentity
     stopwatch: Stopwatch
@@ -111,11 +111,11 @@ class Identifier:
                 threshold=command.threshold,
             )
             pictures: list[IdentifiedPicture] = []
-            vectors: list[Identification] = []
+            vectors: list[FaceIdentity] = []
             if command.vectors:
                 rows = stacked(command.vectors, live.space, indexed("vector", len(command.vectors)))
                 found = await self._search(tenant, live, rows, command.limit, watch)
-                vectors = [identification(one, point, [], command.limit) for one in found]
+                vectors = [face_identity(one, point, [], command.limit) for one in found]
             else:
                 pictures = await self._pictures(tenant, command, live, point, watch)
             name = live.space.reference
@@ -189,7 +189,7 @@ class Identifier:
         reasons = faults(prepared, "probe", self._work.settings.decision)
         causes = [reason.cause for reason in reasons]
         return IdentifiedFace(
-            prepared.face, enhancement, identification(candidates, point, causes, limit)
+            prepared.face, enhancement, face_identity(candidates, point, causes, limit)
         )
 
 

@@ -1,40 +1,32 @@
-"""Who it is: candidates, thresholds for the gallery's size, and the lead that the first needs.
+"""Who a face is: the gallery's decision, at thresholds from the cards of the model and of its maps.
 
-One search compares a probe with every template, so the rate of false matches in one comparison must
-be far below the wanted rate of false identifications: FPIR = 1 - (1 - FMR)^N for N templates.
-Thresholds are fitted at a few rates; between them, and beyond the strictest, they follow a line
-over the logarithm of the rate, as similarities of different people nearly do. Beyond the strictest
-the real curve bends down, so the line asks for too much rather than too little.
+Why thresholds depend on the gallery's size, and how: `services.gallery.identify`.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
 
 from services.errors import Errors, MienError
 from services.gallery import Candidate
+from services.gallery.identify import (
+    FittedRate,
+    IdentificationPoint,
+    identification_point,
+    identify,
+)
 from services.gateway.decision import Cause
 from services.rpc.mien.v1 import model_pb2
 from services.settings import GallerySettings
 
-
-class Fitted(NamedTuple):
-    """A similarity threshold, and the false-match rate of one comparison that it was fitted for."""
-
-    fmr: float
-    similarity: float
+MapThresholds = Callable[[str], Sequence[FittedRate]]
+"""Thresholds of the model's own probes against what a map gives, by the map's "name@version"; empty
+where none are known."""
 
 
-MapThresholds = Callable[[str], Sequence[Fitted]]
-"""Thresholds of the target's own probes against what a map gives, by "name@version" of the map."""
-
-
-class Identity(StrEnum):
+class IdentityDecision(StrEnum):
     """The answer to "who is this?"."""
 
     KNOWN = "known"
@@ -48,38 +40,31 @@ class SearchPoint:
     """Where the thresholds of a search are.
 
     Attributes:
-        native: threshold for native templates.
-        least_margin: by which an unambiguous first must lead the second.
-        fpir: that the thresholds were set for; None for a threshold of the caller's own.
-        fmr: of one comparison, that this rate asks for; likewise.
-        extrapolated: the threshold lies beyond those that were fitted.
-        searched: templates that each probe is compared with.
+        native: of native templates.
+        own: the threshold is the caller's own, for all templates: no rate is stated for it.
+        decades: of the margin, see `identification_point`.
         maps: thresholds of mapped templates.
     """
 
-    native: float
-    least_margin: float
-    fpir: float | None
-    fmr: float | None
-    extrapolated: bool
-    searched: int
+    native: IdentificationPoint
+    own: bool
+    decades: float
     maps: MapThresholds = field(repr=False)
 
-    def threshold(self, map_name: str) -> float:
-        """What a template must reach: a native one, or one of the named map.
-
-        Raises:
-            MienError: no thresholds are known for the map.
-        """
-        if not map_name or self.fmr is None:
+    def of(self, map_name: str) -> IdentificationPoint | None:
+        """The point of native templates, or of a map's; None where nothing is known of the map."""
+        if not map_name or self.own:
             return self.native
         fitted = self.maps(map_name)
-        if not fitted:
-            raise MienError(
-                Errors.THRESHOLD_UNKNOWN,
-                f"The gallery holds vectors of {map_name}, whose thresholds are not known here.",
-            )
-        return threshold_at(fitted, self.fmr)
+        if len(fitted) < 2:
+            return None
+        native = self.native
+        return identification_point(fitted, native.fpir, native.templates, self.decades)
+
+    def points(self, candidates: Sequence[Candidate]) -> dict[str, IdentificationPoint]:
+        """The points of all kinds of template that occur."""
+        found = {name: self.of(name) for name in {one.map for one in candidates}}
+        return {name: point for name, point in found.items() if point is not None}
 
 
 @dataclass(frozen=True)
@@ -91,18 +76,18 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Identification:
+class FaceIdentity:
     """Who a face or vector is.
 
     Attributes:
         decision: known, unknown, ambiguous or too poor.
         faults: why it is too poor.
-        candidates: best first.
-        margin: by which the first leads the second; None without a second.
+        candidates: the one farthest above its threshold first.
+        margin: by which the first leads the second so; None without a second.
         least_margin: that the first needs.
     """
 
-    decision: Identity
+    decision: IdentityDecision
     faults: list[Cause]
     candidates: list[Ranked]
     margin: float | None
@@ -123,69 +108,32 @@ def search_point(
     Args:
         model: that is live, with its fitted thresholds.
         searched: templates that each probe is compared with.
-        settings: the usual rate, and the lead.
+        settings: the usual rate, and the margin.
         maps: thresholds of mapped templates.
         fpir: wanted false-positive identification rate; None for the usual one.
         threshold: a threshold of the caller's own, in place of it.
 
     Raises:
-        MienError: the model has fewer than two fitted thresholds.
+        MienError: the model's thresholds do not allow a search.
     """
-    fitted = [Fitted(one.fmr, one.similarity) for one in model.thresholds]
-    if len(fitted) < 2:
+    fitted = [FittedRate(one.fmr, one.similarity) for one in model.thresholds]
+    rate = settings.fpir if fpir is None else fpir
+    try:
+        native = identification_point(fitted, rate, searched, settings.margin_decades)
+    except ValueError as error:
         name = f"{model.identity.name}@{model.identity.version}"
         raise MienError(
-            Errors.THRESHOLD_UNKNOWN, f"{name} needs two fitted thresholds for a search."
-        )
-    strictest = min(one.fmr for one in fitted)
-    decades = 10**-settings.margin_decades
+            Errors.THRESHOLD_UNKNOWN,
+            f"A search needs thresholds of {name} for two false-match rates or more.",
+        ) from error
     if threshold is not None:
-        lead = threshold_at(fitted, strictest * decades) - threshold_at(fitted, strictest)
-        return SearchPoint(threshold, lead, None, None, False, searched, maps)
-    rate = settings.fpir if fpir is None else fpir
-    fmr = comparison_rate(rate, searched)
-    native = threshold_at(fitted, fmr)
-    lead = threshold_at(fitted, fmr * decades) - native
-    return SearchPoint(native, lead, rate, fmr, fmr < strictest, searched, maps)
+        native = replace(native, threshold=threshold)
+    return SearchPoint(native, threshold is not None, settings.margin_decades, maps)
 
 
-def comparison_rate(fpir: float, searched: int) -> float:
-    """False-match rate of one comparison by which a search of so many has the rate ``fpir``."""
-    return -math.expm1(math.log1p(-fpir) / max(searched, 1))
-
-
-def threshold_at(fitted: Sequence[Fitted], fmr: float) -> float:
-    """The threshold for a false-match rate, on the line through the nearest two fitted ones.
-
-    A laxer rate than the laxest that was fitted gets that one's threshold.
-
-    Args:
-        fitted: at least one; with a single one, that is the threshold.
-        fmr: above 0.
-    """
-    points = sorted(fitted, reverse=True)  # laxest first
-    if fmr >= points[0].fmr or len(points) == 1:
-        return points[0].similarity
-    pairs = list(itertools.pairwise(points))
-    lax, strict = next((pair for pair in pairs if fmr >= pair[1].fmr), pairs[-1])
-    slope = (strict.similarity - lax.similarity) / math.log(strict.fmr / lax.fmr)
-    return strict.similarity + slope * math.log(fmr / strict.fmr)
-
-
-def ranked(candidates: Sequence[Candidate], point: SearchPoint) -> list[Ranked]:
-    """Candidates with their thresholds, the farthest above its own first."""
-    made = [Ranked(one, point.threshold(one.map)) for one in candidates]
-    return sorted(made, key=lead, reverse=True)
-
-
-def lead(one: Ranked) -> float:
-    """By how much a candidate exceeds what it must reach."""
-    return one.candidate.similarity - one.threshold
-
-
-def identification(
+def face_identity(
     candidates: Sequence[Candidate], point: SearchPoint, faults: list[Cause], limit: int
-) -> Identification:
+) -> FaceIdentity:
     """Decides who it is.
 
     Args:
@@ -194,18 +142,10 @@ def identification(
         point: of the search.
         faults: why the face does not allow a decision; the candidates are told all the same.
         limit: most candidates that are told.
-
-    Raises:
-        MienError: the thresholds of a candidate's map are not known.
     """
-    order = ranked(candidates, point)
-    margin = lead(order[0]) - lead(order[1]) if len(order) > 1 else None
-    if faults:
-        decision = Identity.TOO_POOR
-    elif not order or lead(order[0]) < 0:
-        decision = Identity.UNKNOWN
-    elif margin is not None and margin < point.least_margin:
-        decision = Identity.AMBIGUOUS
-    else:
-        decision = Identity.KNOWN
-    return Identification(decision, faults, order[:limit], margin, point.least_margin)
+    points = point.points(candidates)
+    found = identify(candidates, points)
+    told = [Ranked(one, points[one.map].threshold) for one in found.candidates[:limit]]
+    decision = IdentityDecision.TOO_POOR if faults else IdentityDecision(found.identity.value)
+    needed = points[told[0].candidate.map].margin if told else point.native.margin
+    return FaceIdentity(decision, faults, told, found.margin, needed)

@@ -10,6 +10,7 @@ import numpy as np
 from services.errors import Errors, MienError
 from services.gallery import Template
 from services.gallery.checks import checked_tenant
+from services.gallery.identify import identification_point
 from services.gateway.core import PictureInput
 from services.gateway.decision import (
     Decision,
@@ -25,7 +26,6 @@ from services.gateway.face_work import FaceWork
 from services.gateway.gallery_access import GalleryAccess, GalleryModel, identity_of
 from services.gateway.given_vectors import GivenVector, Vector, stacked
 from services.gateway.pipeline import PreparedFace
-from services.gateway.search_decision import threshold_at
 from services.gateway.subjects import known_subject
 from services.rpc.mien.v1 import model_pb2
 from services.telemetry import Stopwatch
@@ -176,13 +176,14 @@ class SubjectVerifier:
         if not template.map or point.fmr is None:
             return point
         fitted = self._access.map_thresholds(template.map)
-        if not fitted:
+        if len(fitted) < 2:
             raise MienError(
                 Errors.THRESHOLD_UNKNOWN,
                 f"The thresholds of {template.map} are not known here.",
                 field="fmr",
             )
-        return OperatingPoint(threshold_at(fitted, point.fmr), point.fmr)
+        of_one = identification_point(fitted, point.fmr, templates=1, margin_decades=0.0)
+        return OperatingPoint(of_one.threshold, point.fmr)
 
     def _answer(
         self,

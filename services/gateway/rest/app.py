@@ -16,9 +16,9 @@ from services.gateway.gallery_core import GalleryGateway
 from services.gateway.rest import problems
 from services.gateway.rest.descriptions import COMMON_ERRORS, FILE, REF, body
 from services.gateway.rest.disconnect import while_connected
+from services.gateway.rest.enrolment_routes import add_enrolment
 from services.gateway.rest.examples import DETECT_EXAMPLE, VERIFY_EXAMPLE
-from services.gateway.rest.gallery_inputs import EnrolRow
-from services.gateway.rest.gallery_routes import add_gallery
+from services.gateway.rest.gallery_bodies import EnrolRow
 from services.gateway.rest.gallery_schemas import BulkRowOut
 from services.gateway.rest.inputs import (
     DetectJson,
@@ -28,6 +28,7 @@ from services.gateway.rest.inputs import (
     read_verify,
 )
 from services.gateway.rest.middleware import RequestScope
+from services.gateway.rest.replies import id_of, ok
 from services.gateway.rest.schemas import (
     DetectOut,
     HealthOut,
@@ -38,8 +39,9 @@ from services.gateway.rest.schemas import (
     models_out,
     verify_out,
 )
+from services.gateway.rest.search_routes import add_search
+from services.gateway.rest.subject_routes import add_subjects
 from services.settings import ImageSettings
-from services.telemetry import count_request
 
 _BASE64_GROWTH = 4 / 3
 _SLACK = 64 * 1024  # headers of parts, text fields
@@ -69,7 +71,9 @@ def create_app(gateway: Gateway, gallery: GalleryGateway, image: ImageSettings) 
     problems.install(app)
     app.add_middleware(RequestScope, max_body_bytes=int(largest * _BASE64_GROWTH) + _SLACK)
     _add_faces(app, gateway, image)
-    add_gallery(app, gallery)
+    add_subjects(app, gallery)
+    add_enrolment(app, gallery)
+    add_search(app, gallery)
     _add_operations(app, gateway, gallery)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
@@ -80,8 +84,8 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         gateway.refuse_if_full()
         command = await read_verify(request, image.max_references)
         answer = await while_connected(request, gateway.verify(command))
-        shown = verify_out(answer, request.state.request_id, show_enhanced=command.show_enhanced)
-        return _ok("/v1/verify", shown)
+        shown = verify_out(answer, id_of(request), show_enhanced=command.show_enhanced)
+        return ok("/v1/verify", shown)
 
     @app.post(
         "/v1/detect",
@@ -99,7 +103,7 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         gateway.refuse_if_full()
         picture = await read_detect(request)
         answer = await while_connected(request, gateway.detect(picture, "image"))
-        return _ok("/v1/detect", detect_out(answer, request.state.request_id))
+        return ok("/v1/detect", detect_out(answer, id_of(request)))
 
     app.post(
         "/v1/verify",
@@ -137,7 +141,7 @@ def _add_operations(app: FastAPI, gateway: Gateway, gallery: GalleryGateway) -> 
         responses=problems.responses(Errors.EMBEDDING_UNAVAILABLE),
     )
     async def models() -> Response:
-        return _ok("/v1/models", models_out(await gateway.models()))
+        return ok("/v1/models", models_out(await gateway.models()))
 
     @app.get("/healthz/live", response_model=HealthOut, operation_id="live", tags=["health"])
     async def live() -> HealthOut:
@@ -186,8 +190,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             schemas.pop(unused, None)
         app.openapi_schema = document
     return app.openapi_schema
-
-
-def _ok(method: str, answer: VerifyOut | DetectOut | ModelsOut) -> Response:
-    count_request("rest", method, "ok")
-    return Response(answer.model_dump_json(), media_type="application/json")

@@ -15,10 +15,11 @@ from starlette.requests import Request
 from services.errors import Errors, MienError
 from services.gateway.bulk_enrolment import Row
 from services.gateway.core import PictureInput
-from services.gateway.enrolment import EnrolCommand, row_key
+from services.gateway.enrol_command import EnrolCommand, row_key
 from services.gateway.faces import FaceChoice
 from services.gateway.rest.bodies import invalid, media_type, parsed_json, validated
-from services.gateway.rest.gallery_inputs import EnrolFields, EnrolRow, enrol_command, key_of
+from services.gateway.rest.gallery_bodies import EnrolFields, EnrolRow
+from services.gateway.rest.gallery_inputs import enrol_command, key_of
 from services.settings import Settings
 
 JSON_LINES = "application/x-ndjson"

@@ -10,6 +10,8 @@ from services.errors import Errors
 from services.gallery import DEFAULT_TENANT
 
 FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+FILES = {"type": "array", "items": FILE, "minItems": 1}
+SUBJECT = "/v1/subjects/{subject_id}"
 REF = "#/components/schemas/{model}"
 
 COMMON_ERRORS = (
@@ -20,6 +22,17 @@ COMMON_ERRORS = (
     *(error for error in Errors if error.name.startswith("IMAGE_")),
     Errors.OVERLOADED,
     Errors.DEADLINE_EXCEEDED,
+)
+UNAVAILABLE = (Errors.INVALID_REQUEST, Errors.GALLERY_UNAVAILABLE)
+KNOWN = (Errors.SUBJECT_UNKNOWN, *UNAVAILABLE)
+FACES = (
+    *COMMON_ERRORS,
+    Errors.FACE_INDEX_OUT_OF_RANGE,
+    Errors.TEMPLATE_INVALID,
+    Errors.IDENTITY_MISMATCH,
+    Errors.EMBEDDING_UNAVAILABLE,
+    Errors.GALLERY_MODEL_UNAVAILABLE,
+    Errors.GALLERY_UNAVAILABLE,
 )
 TENANT_PARAMETER: dict[str, Any] = {
     "name": "X-Mien-Tenant",

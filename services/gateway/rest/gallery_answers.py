@@ -12,6 +12,8 @@ from services.gateway.rest.gallery_schemas import (
     BulkRowOut,
     CandidateOut,
     CollectionOut,
+    ConsentOut,
+    CreatedOut,
     DeletionOut,
     EnrolledPictureOut,
     EnrolOut,
@@ -22,7 +24,6 @@ from services.gateway.rest.gallery_schemas import (
     IdentifyOut,
     ProgressOut,
     RowErrorOut,
-    StoredSubjectOut,
     SubjectOut,
     SubjectsOut,
     SubjectTemplatesOut,
@@ -31,9 +32,9 @@ from services.gateway.rest.gallery_schemas import (
     VerifySubjectOut,
 )
 from services.gateway.rest.schemas import chosen_out, enhancement_out, face_out
-from services.gateway.search_decision import Identification, Ranked
+from services.gateway.search_decision import FaceIdentity, Ranked
 from services.gateway.subject_verification import VerifySubjectAnswer
-from services.gateway.subjects import GalleryInfo, SubjectTemplates
+from services.gateway.subjects import Created, GalleryInfo, SubjectTemplates
 from services.rpc.mien.v1 import model_pb2
 
 _DIGITS = 6
@@ -57,9 +58,14 @@ def gallery_out(info: GalleryInfo, default_fpir: float, request_id: str) -> Gall
     )
 
 
-def stored_out(subject: Subject, request_id: str, *, repeated: bool = False) -> StoredSubjectOut:
-    """Makes the answer to creation and change of consent."""
-    return StoredSubjectOut(subject=_subject(subject), repeated=repeated, request_id=request_id)
+def created_out(made: Created, request_id: str) -> CreatedOut:
+    """Makes the answer to the creation of a subject."""
+    return CreatedOut(subject=_subject(made.subject), repeated=made.repeated, request_id=request_id)
+
+
+def consent_out(subject: Subject, request_id: str) -> ConsentOut:
+    """Makes the answer to a change of consent."""
+    return ConsentOut(subject=_subject(subject), request_id=request_id)
 
 
 def subjects_out(page: Page[Subject], request_id: str) -> SubjectsOut:
@@ -193,18 +199,18 @@ def identify_out(answer: IdentifyAnswer, request_id: str) -> IdentifyOut:
             for picture in answer.pictures
         ],
         vectors=[_identification(one, identity) for one in answer.vectors],
-        threshold=round(point.native, _DIGITS),
-        fpir=point.fpir,
-        fmr=point.fmr,
-        extrapolated=point.extrapolated,
-        searched=point.searched,
+        threshold=round(point.native.threshold, _DIGITS),
+        fpir=None if point.own else point.native.fpir,
+        fmr=None if point.own else point.native.fmr,
+        extrapolated=not point.own and point.native.extrapolated,
+        searched=point.native.templates,
         model=_model(identity),
         timing_ms=answer.stopwatch.milliseconds(),
         request_id=request_id,
     )
 
 
-def _identification(found: Identification, identity: model_pb2.ModelIdentity) -> IdentificationOut:
+def _identification(found: FaceIdentity, identity: model_pb2.ModelIdentity) -> IdentificationOut:
     return IdentificationOut(
         decision=found.decision.value,
         reasons=[cause.value for cause in found.faults],

@@ -35,11 +35,18 @@ class SubjectOut(_Answer):
     updated: float = Field(description="seconds since the epoch")
 
 
-class StoredSubjectOut(_Answer):
-    """Answer to creation and change of consent."""
+class CreatedOut(_Answer):
+    """Answer to the creation of a subject."""
 
     subject: SubjectOut
     repeated: bool = Field(description="the idempotency key's subject was there already")
+    request_id: str
+
+
+class ConsentOut(_Answer):
+    """Answer to a change of consent."""
+
+    subject: SubjectOut
     request_id: str
 
 
