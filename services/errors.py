@@ -235,6 +235,21 @@ class Errors(Enum):
         _S.INVALID_ARGUMENT,
         "Send finite vectors of the model's dimension, and numbers within their ranges.",
     )
+    DUPLICATE_SUBJECT = ErrorKind(
+        "duplicate_subject",
+        "Another subject has this face",
+        409,
+        _S.ALREADY_EXISTS,
+        "Enrol for the subject that `subject_id` names, or say `allow_duplicate` if they are two "
+        "people.",
+    )
+    GALLERY_MODEL_UNAVAILABLE = ErrorKind(
+        "gallery_model_unavailable",
+        "The model that the gallery lives by is not served",
+        503,
+        _S.UNAVAILABLE,
+        "Serve that version with the same weights (`MIEN_EMBEDDING__MODELS`), or migrate.",
+    )
     CONSENT_WITHDRAWN = ErrorKind(
         "consent_withdrawn",
         "The subject has withdrawn consent",
@@ -347,6 +362,7 @@ class MienError(Exception):
         field: the request's field at fault, for example "references[1]".
         retry_after: seconds after which the caller may try again.
         face_count: how many faces there are, where the number explains the error.
+        subject_id: another subject of the same tenant, where that explains the error.
     """
 
     def __init__(
@@ -357,6 +373,7 @@ class MienError(Exception):
         field: str | None = None,
         retry_after: float | None = None,
         face_count: int | None = None,
+        subject_id: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.error = error
@@ -364,6 +381,7 @@ class MienError(Exception):
         self.field = field
         self.retry_after = retry_after
         self.face_count = face_count
+        self.subject_id = subject_id
 
     @property
     def kind(self) -> ErrorKind:

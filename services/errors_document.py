@@ -30,6 +30,7 @@ Every error is one `application/problem+json` object (RFC 9457):
 | `request_id` | the id of the request, as in the header `x-request-id` and in the log |
 | `field` | the field at fault, for example `references[1]`; only where there is one |
 | `face_count` | how many faces the picture shows; only with `face_index_out_of_range` |
+| `subject_id` | the other subject of the same tenant; only with `duplicate_subject` |
 | `retry_after` | seconds to wait before another try, also in the header `Retry-After`; only where \
 one helps |
 
@@ -40,8 +41,8 @@ trailing metadata `grpc-status-details-bin`):
 
 | Detail | Meaning |
 |---|---|
-| `ErrorInfo` | `reason` is the code in capitals, `domain` is `mien`; `metadata` holds `field` and \
-`face_count` where they apply |
+| `ErrorInfo` | `reason` is the code in capitals, `domain` is `mien`; `metadata` holds `field`, \
+`face_count` and `subject_id` where they apply |
 | `BadRequest` | the field at fault and why; only where there is one |
 | `RetryInfo` | the time to wait before another try; only where one helps |
 

@@ -11,9 +11,12 @@ from models.zoo import Zoo
 from services.embedding import EmbeddingService, InProcessLink, load_configured
 from services.enhancement import EnhancementService, load_enhancer
 from services.enhancement import InProcessLink as EnhancementLink
+from services.gallery.open import open_gallery
 from services.gateway.core import Gateway
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import FaceEnhancement
+from services.gateway.face_work import FaceWork
+from services.gateway.gallery_core import GalleryGateway, thresholds_of_cards
 from services.gateway.mapping_client import MappingClient
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.server import face_enhancement, load_pipeline
@@ -32,6 +35,7 @@ class LocalMien:
         embedding: its way to the embedding service, which runs in this process too.
         enhancement: what mends poor faces.
         mapping: its way to the mapping service.
+        gallery: stored people; opened when it is first asked.
     """
 
     gateway: Gateway
@@ -39,6 +43,7 @@ class LocalMien:
     embedding: EmbeddingClient
     enhancement: FaceEnhancement
     mapping: MappingClient
+    gallery: GalleryGateway
 
 
 @asynccontextmanager
@@ -90,10 +95,13 @@ async def local_mien(
         link = EnhancementLink(mending)
     enhancement = face_enhancement(link, settings)
     gateway = Gateway(pipeline, client, enhancement, settings)
+    work = FaceWork(pipeline, client, enhancement, gateway.capacity, settings)
+    gallery = GalleryGateway(work, lambda: open_gallery(settings), thresholds_of_cards(zoo))
     try:
         async with local_mapping(settings, maps) as mapping:
-            yield LocalMien(gateway, pipeline, client, enhancement, mapping)
+            yield LocalMien(gateway, pipeline, client, enhancement, mapping, gallery)
     finally:
+        await gallery.access.close()
         await gateway.close()
         await service.close()
         if mending is not None:

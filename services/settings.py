@@ -229,6 +229,33 @@ class MigrationSettings(_Group):
     )
 
 
+class EnrolmentSettings(_Group):
+    """How subjects are enrolled."""
+
+    model: str = Field(
+        "",
+        description="embedder of the first enrolment, as name or name@version; later ones use "
+        "the gallery's live model; none: the default embedder",
+    )
+    max_pictures: int = Field(16, ge=1, le=1000, description="pictures or vectors in one enrolment")
+    bulk_rows: int = Field(
+        2, ge=1, le=64, description="rows of one bulk enrolment that are worked on at once"
+    )
+    max_rows: int = Field(
+        10_000, ge=1, description="rows in one bulk enrolment over REST; gRPC has no limit"
+    )
+
+
+class IdentificationSettings(_Group):
+    """How people are identified."""
+
+    max_pictures: int = Field(8, ge=1, le=1000, description="pictures in one call")
+    max_vectors: int = Field(256, ge=1, le=10_000, description="vectors in one call")
+    max_faces: int = Field(
+        32, ge=1, le=256, description="faces of one picture that are identified, largest first"
+    )
+
+
 class EngineSettings(_Group):
     """What runs the networks."""
 
@@ -264,6 +291,8 @@ class Settings(BaseSettings):
     gallery: GallerySettings = GallerySettings()
     mapping: MappingSettings = MappingSettings()
     migration: MigrationSettings = MigrationSettings()
+    enrolment: EnrolmentSettings = EnrolmentSettings()
+    identification: IdentificationSettings = IdentificationSettings()
     engine: EngineSettings = EngineSettings()
 
     @classmethod

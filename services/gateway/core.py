@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
-from services.errors import Errors, MienError
 from services.gateway.alignment import CropGeometry
+from services.gateway.capacity import Capacity
 from services.gateway.decision import (
     Decision,
     OperatingPoint,
@@ -30,11 +25,6 @@ from services.rpc.mien.v1 import model_pb2
 from services.settings import Settings
 from services.telemetry import Stopwatch
 from services.telemetry.metrics import DECISIONS, QUALITY, SIMILARITY
-
-_Result = TypeVar("_Result")
-# Enough to keep the CPUs busy through every stage; more would only wait, and all would be slow.
-_IN_FLIGHT_PER_CPU = 4
-_RETRY_AFTER = 1.0  # seconds; a verification takes far less, so a place is free by then
 
 
 @dataclass(frozen=True)
@@ -107,6 +97,9 @@ class Gateway:
         embedding: turns crops into vectors.
         enhancement: mends poor faces.
         settings: limits and defaults.
+
+    Attributes:
+        capacity: what all requests share, those of the gallery too.
     """
 
     def __init__(
@@ -120,11 +113,7 @@ class Gateway:
         self._embedding = embedding
         self._enhancement = enhancement
         self._settings = settings
-        cpus = len(os.sched_getaffinity(0))
-        # One more than CPUs: a thread waits for the detector's engine half of its time.
-        workers = settings.gateway.workers or cpus + 1
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
-        self._permits = settings.gateway.max_in_flight or _IN_FLIGHT_PER_CPU * cpus
+        self.capacity = Capacity(settings.gateway)
         self._warm = False
 
     @property
@@ -146,7 +135,9 @@ class Gateway:
         if self._settings.gateway.enhance:
             await self._enhancement.warm_up()
         geometry = crop_geometry(model)
-        await self._in_pool(lambda: self._pipeline.prepare(picture, FaceChoice(), geometry, ""))
+        await self.capacity.in_pool(
+            lambda: self._pipeline.prepare(picture, FaceChoice(), geometry, "")
+        )
         self._warm = True
 
     async def models(self) -> list[model_pb2.ModelInfo]:
@@ -163,9 +154,8 @@ class Gateway:
         Raises:
             MienError: the picture cannot be used, or the service is busy.
         """
-        with self._permit():
-            async with _time_limit(self._settings.gateway.timeout_seconds):
-                return await self._in_pool(lambda: self._pipeline.find_all(data, field))
+        async with self.capacity.admitted():
+            return await self.capacity.in_pool(lambda: self._pipeline.find_all(data, field))
 
     async def verify(self, command: VerifyCommand) -> Verification:
         """Decides for each reference whether it shows the probe's person.
@@ -174,15 +164,13 @@ class Gateway:
             MienError: a picture cannot be used, the model or its threshold is unknown, or the
                 service is busy.
         """
-        with self._permit():
-            async with _time_limit(self._settings.gateway.timeout_seconds):
-                return await self._verify(command)
+        async with self.capacity.admitted():
+            return await self._verify(command)
 
     async def close(self) -> None:
         """Frees threads and connections."""
         self._warm = False
-        # What a refused or cancelled request left at work must end before the event loop does.
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        await self.capacity.close()
         await self._embedding.close()
         await self._enhancement.close()
 
@@ -225,7 +213,7 @@ class Gateway:
         fields = ["probe", *_reference_fields(len(command.references))]
         inputs = [command.probe, *command.references]
         tasks = [
-            self._in_pool(
+            self.capacity.in_pool(
                 partial(self._pipeline.prepare, given.data, given.choice, geometry, field)
             )
             for given, field in zip(inputs, fields, strict=True)
@@ -259,34 +247,7 @@ class Gateway:
         Raises:
             MienError: all places for requests at work are taken.
         """
-        if self._permits == 0:
-            raise MienError(
-                Errors.OVERLOADED,
-                "All places for requests are taken.",
-                retry_after=_RETRY_AFTER,
-            )
-
-    @contextmanager
-    def _permit(self) -> Iterator[None]:
-        """Takes one of the places for requests at work."""
-        self.refuse_if_full()
-        self._permits -= 1
-        try:
-            yield
-        finally:
-            self._permits += 1
-
-    async def _in_pool(self, work: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-@asynccontextmanager
-async def _time_limit(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise MienError(Errors.DEADLINE_EXCEEDED, "The request took too long.") from error
+        self.capacity.refuse_if_full()
 
 
 def _reference_fields(count: int) -> list[str]:

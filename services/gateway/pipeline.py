@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from services.errors import Errors, MienError
 from services.gateway.alignment import CropGeometry, align, native_side
 from services.gateway.detection import Detection, FaceDetector
-from services.gateway.faces import MEASURING_CROP, Face, FaceChoice, choose, measure_face
+from services.gateway.faces import MEASURING_CROP, Face, FaceChoice, Selection, choose, measure_face
 from services.gateway.imaging import ImageError, ImageLimits, ImageProblem, decode
 from services.gateway.pose import estimate_pose
 from services.gateway.second_look import look_again
@@ -76,6 +76,25 @@ class PreparedFace:
         return cls(choice, 0, None, None, None, None, Stopwatch())
 
 
+@dataclass(frozen=True)
+class PreparedPicture:
+    """Every face of a picture, ready to be embedded.
+
+    Attributes:
+        width: of the upright picture, pixels.
+        height: of the upright picture, pixels.
+        face_count: how many faces the picture shows.
+        faces: largest box first, as many as were wanted.
+        stopwatch: time by stage.
+    """
+
+    width: int
+    height: int
+    face_count: int
+    faces: list[PreparedFace]
+    stopwatch: Stopwatch
+
+
 class PicturePipeline:
     """Works on one picture at a time; safe to use from several threads.
 
@@ -127,6 +146,39 @@ class PicturePipeline:
         index = choose(detections, choice, pixels.shape[0], pixels.shape[1], field)
         if index is None:
             return PreparedFace(choice, len(detections), None, None, None, None, watch)
+        face = self._prepared(pixels, detections, index, geometry, watch)
+        return replace(face, choice=choice)
+
+    def prepare_all(
+        self, data: bytes, geometry: CropGeometry, field: str, most: int
+    ) -> PreparedPicture:
+        """Finds, measures and aligns every face.
+
+        Args:
+            data: a picture file.
+            geometry: the crop that the embedding model takes.
+            field: the request's field that it came in, for errors.
+            most: faces that are prepared, the largest first.
+
+        Raises:
+            MienError: the picture cannot be used.
+        """
+        watch = Stopwatch()
+        pixels, detections = self._detect(data, field, watch)
+        faces = [
+            self._prepared(pixels, detections, index, geometry, watch)
+            for index in range(min(most, len(detections)))
+        ]
+        return PreparedPicture(pixels.shape[1], pixels.shape[0], len(detections), faces, watch)
+
+    def _prepared(
+        self,
+        pixels: Pixels,
+        detections: list[Detection],
+        index: int,
+        geometry: CropGeometry,
+        watch: Stopwatch,
+    ) -> PreparedFace:
         seen = detections[index]
         few_pixels = native_side(seen.points) <= self._settings.second_look_side
         if few_pixels or abs(estimate_pose(seen.points).yaw) > self._settings.second_look_yaw:
@@ -139,6 +191,7 @@ class PicturePipeline:
         if geometry != MEASURING_CROP:
             with watch.stage("align"):
                 crop = align(pixels, seen.points, geometry)
+        choice = FaceChoice(Selection.INDEX, index)
         return PreparedFace(choice, len(detections), index, face, crop, measured, watch)
 
     def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:

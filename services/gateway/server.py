@@ -8,17 +8,22 @@ import cv2
 import numpy as np
 
 from models.zoo import DetectorCard, Zoo, ZooError
+from services.gallery.open import open_gallery
 from services.gateway.core import Gateway
 from services.gateway.detection import USUAL_SIZES, FaceDetector
 from services.gateway.embedding_client import EmbeddingClient, EmbeddingLink
 from services.gateway.enhancement import FaceEnhancement
 from services.gateway.enhancement_client import EnhancementClient, EnhancementLink
 from services.gateway.face_service import SERVICE_NAME, FaceServicer
+from services.gateway.face_work import FaceWork
+from services.gateway.gallery_core import GalleryGateway, thresholds_of_cards
+from services.gateway.gallery_service import SERVICE_NAME as GALLERY_SERVICE
+from services.gateway.gallery_service import GalleryServicer
 from services.gateway.imaging import ImageLimits
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.rest import create_app
 from services.http_server import HttpServer
-from services.rpc.mien.v1 import face_pb2_grpc
+from services.rpc.mien.v1 import face_pb2_grpc, gallery_pb2_grpc
 from services.rpc.server import RpcServer
 from services.runtime import EngineOptions, Gate, load_engine
 from services.runtime.openvino_engine import OpenVinoEngine
@@ -92,23 +97,28 @@ class GatewayServer:
     ) -> None:
         self._settings = settings
         gateway = settings.gateway
-        self.core = Gateway(
-            load_pipeline(zoo, settings),
-            EmbeddingClient(link, gateway.timeout_seconds),
-            face_enhancement(enhancement, settings),
-            settings,
-        )
+        pipeline = load_pipeline(zoo, settings)
+        client = EmbeddingClient(link, gateway.timeout_seconds)
+        mending = face_enhancement(enhancement, settings)
+        self.core = Gateway(pipeline, client, mending, settings)
         image = settings.image
+        work = FaceWork(pipeline, client, mending, self.core.capacity, settings)
+        self.gallery = GalleryGateway(
+            work, lambda: open_gallery(settings), thresholds_of_cards(zoo)
+        )
         self._rpc = RpcServer(
             f"{gateway.grpc_host}:{gateway.grpc_port}",
-            [SERVICE_NAME],
+            [SERVICE_NAME, GALLERY_SERVICE],
             image.max_bytes * (image.max_references + 1) + _SLACK,
         )
         face_pb2_grpc.add_FaceServiceServicer_to_server(
             FaceServicer(self.core, image.max_references), self._rpc.server
         )
+        gallery_pb2_grpc.add_GalleryServiceServicer_to_server(
+            GalleryServicer(self.gallery), self._rpc.server
+        )
         self._rest = HttpServer(
-            create_app(self.core, image),
+            create_app(self.core, self.gallery, image),
             gateway.http_host,
             gateway.http_port,
             setting="MIEN_GATEWAY__HTTP_PORT",
@@ -130,10 +140,12 @@ class GatewayServer:
 
         Raises:
             MienError: the embedding service does not answer.
+            SettingsError: the address of the gallery is not valid.
         """
         await self._rpc.start()
         self._rest.start()
         await self.core.warm_up(_blank_picture())
+        await self.gallery.access.warm_up()
         await self._rpc.ready()
         _log.info("gateway ready", rest=self.rest_url, grpc=self.grpc_address)
 
@@ -142,6 +154,7 @@ class GatewayServer:
         rest = asyncio.create_task(self._rest.stop())
         await self._rpc.stop(grace)
         await rest
+        await self.gallery.access.close()
         await self.core.close()
 
 

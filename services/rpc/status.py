@@ -17,6 +17,8 @@ def to_status(error: MienError) -> grpc.Status:
     info = error_details_pb2.ErrorInfo(reason=error.kind.code.upper(), domain=_DOMAIN)
     if error.face_count is not None:
         info.metadata["face_count"] = str(error.face_count)
+    if error.subject_id is not None:
+        info.metadata["subject_id"] = error.subject_id
     details: list[any_pb2.Any] = [_pack(info)]
     if error.field:
         info.metadata["field"] = error.field
@@ -56,6 +58,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MienError | None:
         field=info.metadata.get("field") or None,
         retry_after=retry_after,
         face_count=int(count) if count.isdecimal() else None,
+        subject_id=info.metadata.get("subject_id") or None,
     )
 
 

@@ -31,6 +31,18 @@ QUALITY = Histogram(
 ENHANCEMENTS = Counter(
     "mien_enhancements_total", "Compared faces by enhancer and outcome.", ["enhancer", "status"]
 )
+ENROLMENTS = Counter("mien_enrolments_total", "Enrolments by outcome.", ["outcome"])
+IDENTIFICATIONS = Counter(
+    "mien_identifications_total",
+    "Identified faces and vectors by model and decision.",
+    ["model", "decision"],
+)
+SEARCH = Histogram(
+    "mien_gallery_search_seconds", "Time of one search in the gallery.", buckets=_BUCKETS
+)
+GALLERY_TEMPLATES = Gauge(
+    "mien_gallery_templates", "Templates of the live model version, of all tenants."
+)
 SIMILARITY = Histogram(
     "mien_similarity",
     "Similarity of the pairs that were compared.",

@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 from models.zoo import Zoo
 from services import serve
 from services.embedding import Embedder, EmbeddingServer, Frontalizer
-from services.rpc.mien.v1 import face_pb2_grpc
+from services.rpc.mien.v1 import face_pb2_grpc, gallery_pb2_grpc
 from services.runtime import EngineError
 from services.runtime.engine import Arrays
 from services.runtime.weightless_engine import WeightlessEngine
@@ -93,6 +95,12 @@ class Mien:
             yield channel
 
     @contextlib.contextmanager
+    def gallery(self) -> Iterator[gallery_pb2_grpc.GalleryServiceStub]:
+        """A stub of its gallery service."""
+        with self.channel() as channel:
+            yield gallery_pb2_grpc.GalleryServiceStub(channel)
+
+    @contextlib.contextmanager
     def faces(self) -> Iterator[face_pb2_grpc.FaceServiceStub]:
         """A stub of its face service."""
         with self.channel() as channel:
@@ -122,11 +130,27 @@ def mien_in_thread(settings: Settings, service: serve.Service = "all") -> Iterat
         life.result(timeout=START_SECONDS)
 
 
-def settings_on_free_ports(home: Path, **gateway: Any) -> Settings:
-    """Settings for a Mien beside others; ``gateway`` overrides that group."""
+_GALLERIES = tempfile.TemporaryDirectory(prefix="mien-galleries-")
+
+
+def fresh_gallery() -> str:
+    """Address of an embedded gallery that does not exist yet."""
+    return f"sqlite:{_GALLERIES.name}/{uuid.uuid4().hex}.sqlite3"
+
+
+def settings_on_free_ports(home: Path, gallery: str = "", **gateway: Any) -> Settings:
+    """Settings for a Mien beside others, with a gallery of its own if none is named.
+
+    ``gateway`` overrides that group.
+    """
     own = {"http_port": 0, "grpc_port": 0, "workers": 2, **gateway}
     return Settings.model_validate(
-        {"home": home, "gateway": own, "engine": {"preference": "openvino"}}
+        {
+            "home": home,
+            "gateway": own,
+            "engine": {"preference": "openvino"},
+            "gallery": {"uri": gallery or fresh_gallery()},
+        }
     )
 
 
@@ -222,6 +246,7 @@ class MienProcess:
             "GATEWAY__GRPC_PORT": self.grpc_port,
             "EMBEDDING__PORT": self.embedding_port,
             "EMBEDDING__HTTP_PORT": free_port(),
+            "GALLERY__URI": fresh_gallery(),
         }
         self.mien = Mien(f"http://127.0.0.1:{self.http_port}", f"127.0.0.1:{self.grpc_port}")
         self.process = subprocess.Popen(

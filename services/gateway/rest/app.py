@@ -12,9 +12,14 @@ from starlette.responses import Response
 
 from services.errors import Errors, MienError
 from services.gateway.core import Gateway
+from services.gateway.gallery_core import GalleryGateway
 from services.gateway.rest import problems
+from services.gateway.rest.descriptions import COMMON_ERRORS, FILE, REF, body
 from services.gateway.rest.disconnect import while_connected
+from services.gateway.rest.enrolment_routes import add_enrolment
 from services.gateway.rest.examples import DETECT_EXAMPLE, VERIFY_EXAMPLE
+from services.gateway.rest.gallery_bodies import EnrolRow
+from services.gateway.rest.gallery_schemas import BulkRowOut
 from services.gateway.rest.inputs import (
     DetectJson,
     VerifyFields,
@@ -23,6 +28,7 @@ from services.gateway.rest.inputs import (
     read_verify,
 )
 from services.gateway.rest.middleware import RequestScope
+from services.gateway.rest.replies import id_of, ok
 from services.gateway.rest.schemas import (
     DetectOut,
     HealthOut,
@@ -33,34 +39,26 @@ from services.gateway.rest.schemas import (
     models_out,
     verify_out,
 )
+from services.gateway.rest.search_routes import add_search
+from services.gateway.rest.subject_routes import add_subjects
 from services.settings import ImageSettings
-from services.telemetry import count_request
 
-_IMAGE_ERRORS = tuple(error for error in Errors if error.name.startswith("IMAGE_"))
-_COMMON_ERRORS = (
-    Errors.INVALID_REQUEST,
-    Errors.MALFORMED_BODY,
-    Errors.UNSUPPORTED_MEDIA_TYPE,
-    Errors.REQUEST_TOO_LARGE,
-    *_IMAGE_ERRORS,
-    Errors.OVERLOADED,
-    Errors.DEADLINE_EXCEEDED,
-)
 _BASE64_GROWTH = 4 / 3
 _SLACK = 64 * 1024  # headers of parts, text fields
 
 
-def create_app(gateway: Gateway, image: ImageSettings) -> FastAPI:
+def create_app(gateway: Gateway, gallery: GalleryGateway, image: ImageSettings) -> FastAPI:
     """Makes the REST application.
 
     Args:
-        gateway: does the work.
+        gateway: verifies and detects.
+        gallery: does what concerns stored people.
         image: how large pictures and how many references may be.
     """
     app = FastAPI(
         title="Mien",
         version="1",
-        summary="Face verification at a stated false-match rate.",
+        summary="Face verification and identification at stated error rates.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url="/docs",
         redoc_url=None,
@@ -73,7 +71,10 @@ def create_app(gateway: Gateway, image: ImageSettings) -> FastAPI:
     problems.install(app)
     app.add_middleware(RequestScope, max_body_bytes=int(largest * _BASE64_GROWTH) + _SLACK)
     _add_faces(app, gateway, image)
-    _add_operations(app, gateway)
+    add_subjects(app, gallery)
+    add_enrolment(app, gallery)
+    add_search(app, gallery)
+    _add_operations(app, gateway, gallery)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -83,8 +84,8 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         gateway.refuse_if_full()
         command = await read_verify(request, image.max_references)
         answer = await while_connected(request, gateway.verify(command))
-        shown = verify_out(answer, request.state.request_id, show_enhanced=command.show_enhanced)
-        return _ok("/v1/verify", shown)
+        shown = verify_out(answer, id_of(request), show_enhanced=command.show_enhanced)
+        return ok("/v1/verify", shown)
 
     @app.post(
         "/v1/detect",
@@ -94,15 +95,15 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         tags=["faces"],
         responses={
             200: {"content": {"application/json": {"example": DETECT_EXAMPLE}}},
-            **problems.responses(*_COMMON_ERRORS),
+            **problems.responses(*COMMON_ERRORS),
         },
-        openapi_extra=_body(DetectJson, {"image": _FILE}, ["image"]),
+        openapi_extra=body(DetectJson, None, {"image": FILE}, ["image"]),
     )
     async def detect(request: Request) -> Response:
         gateway.refuse_if_full()
         picture = await read_detect(request)
         answer = await while_connected(request, gateway.detect(picture, "image"))
-        return _ok("/v1/detect", detect_out(answer, request.state.request_id))
+        return ok("/v1/detect", detect_out(answer, id_of(request)))
 
     app.post(
         "/v1/verify",
@@ -113,27 +114,24 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
         responses={
             200: {"content": {"application/json": {"example": VERIFY_EXAMPLE}}},
             **problems.responses(
-                *_COMMON_ERRORS,
+                *COMMON_ERRORS,
                 Errors.FACE_INDEX_OUT_OF_RANGE,
                 Errors.MODEL_UNKNOWN,
                 Errors.THRESHOLD_UNKNOWN,
                 Errors.EMBEDDING_UNAVAILABLE,
             ),
         },
-        openapi_extra=_body(
+        openapi_extra=body(
             VerifyJson,
-            {
-                "probe": _FILE,
-                "reference": {"type": "array", "items": _FILE, "minItems": 1},
-                **VerifyFields.model_json_schema(ref_template=_REF)["properties"],
-            },
+            VerifyFields,
+            {"probe": FILE, "reference": {"type": "array", "items": FILE, "minItems": 1}},
             ["probe", "reference"],
         ),
     )(verify)
     app.post("/verify", include_in_schema=False)(verify)
 
 
-def _add_operations(app: FastAPI, gateway: Gateway) -> None:
+def _add_operations(app: FastAPI, gateway: Gateway, gallery: GalleryGateway) -> None:
     @app.get(
         "/v1/models",
         response_model=ModelsOut,
@@ -143,7 +141,7 @@ def _add_operations(app: FastAPI, gateway: Gateway) -> None:
         responses=problems.responses(Errors.EMBEDDING_UNAVAILABLE),
     )
     async def models() -> Response:
-        return _ok("/v1/models", models_out(await gateway.models()))
+        return ok("/v1/models", models_out(await gateway.models()))
 
     @app.get("/healthz/live", response_model=HealthOut, operation_id="live", tags=["health"])
     async def live() -> HealthOut:
@@ -165,29 +163,12 @@ def _add_operations(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
+        await gallery.access.measure()
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
-_REF = "#/components/schemas/{model}"
-
-
-def _body(
-    json_model: type[DetectJson | VerifyJson], form: dict[str, Any], required: list[str]
-) -> dict[str, Any]:
-    """Describes a body that may be multipart or JSON."""
-    schema = json_model.model_json_schema(ref_template=_REF)
-    schema.pop("$defs", None)
-    multipart = {"type": "object", "properties": form, "required": required}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": multipart},
-                "application/json": {"schema": schema},
-            },
-        }
-    }
+# Shapes that FastAPI does not meet in a handler's signature, and what they use.
+_SHAPES = (VerifyFields, EnrolRow, BulkRowOut)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -201,13 +182,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         schemas = document["components"]["schemas"]
         schemas["ProblemOut"] = ProblemOut.model_json_schema()
-        schemas["Selection"] = VerifyFields.model_json_schema()["$defs"]["Selection"]
+        for shape in _SHAPES:
+            own = shape.model_json_schema(ref_template=REF)
+            schemas.update(own.pop("$defs", {}))
+            schemas[shape.__name__] = own
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         app.openapi_schema = document
     return app.openapi_schema
-
-
-def _ok(method: str, answer: VerifyOut | DetectOut | ModelsOut) -> Response:
-    count_request("rest", method, "ok")
-    return Response(answer.model_dump_json(), media_type="application/json")

@@ -6,12 +6,14 @@ import json
 from typing import cast
 
 from services.gateway.core import Gateway
+from services.gateway.gallery_core import GalleryGateway
 from services.gateway.rest.app import create_app
 from services.settings import ImageSettings
 
 
 def openapi_text() -> str:
     """The OpenAPI 3.1 description as JSON text, the same on every machine."""
-    never_called = cast("Gateway", None)  # describing an application calls none of its routes
-    document = create_app(never_called, ImageSettings()).openapi()
+    # Describing an application calls none of its routes.
+    gateway, gallery = cast("Gateway", None), cast("GalleryGateway", None)
+    document = create_app(gateway, gallery, ImageSettings()).openapi()
     return json.dumps(document, indent=2, sort_keys=True) + "\n"

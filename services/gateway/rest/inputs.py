@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
-from services.errors import Errors, MienError
 from services.gateway.core import PictureInput, VerifyCommand
 from services.gateway.faces import FaceChoice, Selection
-
-_TEXT_FIELDS = 16
-_TEXT_BYTES = 4096
-_Model = TypeVar("_Model", bound=BaseModel)
+from services.gateway.rest.bodies import (
+    JSON,
+    decoded,
+    files,
+    form_body,
+    invalid,
+    json_body,
+    media_type,
+    texts,
+    validated,
+)
 
 FmrField = Annotated[
     float, Field(gt=0, lt=1, description="target false-match rate, one of the model's card")
@@ -82,19 +82,19 @@ async def read_verify(request: Request, max_references: int) -> VerifyCommand:
     Raises:
         MienError: names the field at fault.
     """
-    if _media_type(request) == "application/json":
-        body = _validated(VerifyJson, await _json(request))
+    if media_type(request) == JSON:
+        body = validated(VerifyJson, await json_body(request))
         given = ([body.reference] if body.reference is not None else []) + (body.references or [])
-        probe = _decoded(body.probe, "probe")
-        references = [_decoded(text, _reference_field(i, given)) for i, text in enumerate(given)]
+        probe = decoded(body.probe, "probe")
+        references = [decoded(text, _reference_field(i, given)) for i, text in enumerate(given)]
         return _command(body, probe, references, max_references)
-    form = await _form(request, max_references + 1)
+    form = await form_body(request, max_references + 1)
     try:
-        fields = _validated(VerifyFields, _texts(form, {"probe", "reference", "references"}))
-        probes = await _files(form, "probe")
+        fields = validated(VerifyFields, texts(form, {"probe", "reference", "references"}))
+        probes = await files(form, "probe")
         if len(probes) != 1:
-            raise _invalid("probe", "Exactly one probe picture is needed.")
-        references = [*await _files(form, "reference"), *await _files(form, "references")]
+            raise invalid("probe", "Exactly one probe picture is needed.")
+        references = [*await files(form, "reference"), *await files(form, "references")]
         return _command(fields, probes[0], references, max_references)
     finally:
         await form.close()
@@ -106,15 +106,15 @@ async def read_detect(request: Request) -> bytes:
     Raises:
         MienError: names the field at fault.
     """
-    if _media_type(request) == "application/json":
-        return _decoded(_validated(DetectJson, await _json(request)).image, "image")
-    form = await _form(request, 1)
+    if media_type(request) == JSON:
+        return decoded(validated(DetectJson, await json_body(request)).image, "image")
+    form = await form_body(request, 1)
     try:
-        _validated(_NoFields, _texts(form, {"image"}))
-        files = await _files(form, "image")
-        if len(files) != 1:
-            raise _invalid("image", "Exactly one picture is needed.")
-        return files[0]
+        validated(_NoFields, texts(form, {"image"}))
+        given = await files(form, "image")
+        if len(given) != 1:
+            raise invalid("image", "Exactly one picture is needed.")
+        return given[0]
     finally:
         await form.close()
 
@@ -127,9 +127,9 @@ def _command(
     fields: VerifyFields, probe: bytes, references: list[bytes], max_references: int
 ) -> VerifyCommand:
     if not references:
-        raise _invalid("reference", "At least one reference picture is needed.")
+        raise invalid("reference", "At least one reference picture is needed.")
     if len(references) > max_references:
-        raise _invalid("references", f"At most {max_references} references are accepted.")
+        raise invalid("references", f"At most {max_references} references are accepted.")
     return VerifyCommand(
         probe=PictureInput(probe, FaceChoice(fields.face, fields.probe_index)),
         references=tuple(
@@ -144,77 +144,5 @@ def _command(
     )
 
 
-def _media_type(request: Request) -> str:
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type not in ("application/json", "multipart/form-data"):
-        raise MienError(
-            Errors.UNSUPPORTED_MEDIA_TYPE,
-            "The body must be multipart/form-data or application/json.",
-        )
-    return media_type
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise MienError(Errors.MALFORMED_BODY, "The body is not JSON.") from error
-
-
-async def _form(request: Request, max_files: int) -> FormData:
-    try:
-        return await request.form(
-            max_files=max_files + 1, max_fields=_TEXT_FIELDS, max_part_size=_TEXT_BYTES
-        )
-    except (HTTPException, MultiPartException, UnicodeError) as error:  # last: an odd charset
-        raise MienError(
-            Errors.MALFORMED_BODY,
-            f"The multipart body cannot be read, or holds more than {max_files} files.",
-        ) from error
-
-
-def _texts(form: FormData, pictures: set[str]) -> dict[str, str]:
-    """The form's text fields. A picture that was sent as text is an error, not a field."""
-    texts: dict[str, str] = {}
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name not in pictures:
-                raise _invalid(name[:64], "No file is expected under this name.")
-        elif name in pictures:
-            raise _invalid(name, "Send this field as a file (with a filename).")
-        elif name in texts:
-            raise _invalid(name[:64], "This field is given twice.")
-        else:
-            texts[name] = value
-    return texts
-
-
-async def _files(form: FormData, name: str) -> list[bytes]:
-    return [await file.read() for file in form.getlist(name) if isinstance(file, UploadFile)]
-
-
-def _decoded(text: str, field: str) -> bytes:
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _invalid(field, "The picture must be base64.") from error
-
-
 def _reference_field(index: int, given: list[str]) -> str:
     return "reference" if len(given) == 1 else f"references[{index}]"
-
-
-def _validated(model: type[_Model], value: Any) -> _Model:
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in fault["loc"])[:64] or None
-        told = fault["msg"].removeprefix("Value error, ")
-        raise _invalid(field, f"{told[:1].upper()}{told[1:]}.") from error
-
-
-def _invalid(field: str | None, detail: str) -> MienError:
-    return MienError(Errors.INVALID_REQUEST, detail, field=field)

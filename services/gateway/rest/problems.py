@@ -23,20 +23,19 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:mien:error:"
 _CLIENT_CLOSED_REQUEST = 499  # as proxies log it
 _BY_STATUS = {404: Errors.NOT_FOUND, 405: Errors.METHOD_NOT_ALLOWED, 413: Errors.REQUEST_TOO_LARGE}
-# An address as sent could be anything, a name included, so it is no label of a metric.
-_METHODS = {"/verify": "/v1/verify"} | {
-    path: path
-    for path in ("/v1/verify", "/v1/detect", "/v1/models", "/healthz/live", "/healthz/ready")
-}
+_SAME_AS = {"/verify": "/v1/verify"}
 
 
-def problem_response(error: MienError, path: str, request_id: str) -> Response:
+def problem_response(
+    error: MienError, path: str, request_id: str, method: str = "other"
+) -> Response:
     """An error as a REST answer.
 
     Args:
         error: the error.
         path: of the request.
         request_id: of the request.
+        method: for the metrics, as `_method` tells it.
     """
     kind = error.kind
     problem = ProblemOut(
@@ -49,12 +48,13 @@ def problem_response(error: MienError, path: str, request_id: str) -> Response:
         request_id=request_id,
         field=error.field,
         face_count=error.face_count,
+        subject_id=error.subject_id,
         retry_after=error.retry_after,
     )
     headers = {HEADER: request_id}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
-    count_request("rest", _METHODS.get(path, "other"), kind.code)
+    count_request("rest", method, kind.code)
     return JSONResponse(
         problem.model_dump(exclude_none=True),
         status_code=kind.http,
@@ -72,7 +72,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(CallerGoneError)
     async def _caller_gone(request: Request, error: CallerGoneError) -> Response:
-        count_request("rest", _METHODS.get(request.url.path, "other"), "cancelled")
+        count_request("rest", _method(request), "cancelled")
         return Response(status_code=_CLIENT_CLOSED_REQUEST)  # nobody reads it
 
     @app.exception_handler(HTTPException)
@@ -95,7 +95,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
-        _log.error("request failed", path=request.url.path, exc_info=error)
+        _log.error("request failed", method=_method(request), exc_info=error)
         return _answer(request, MienError(Errors.INTERNAL, "The request failed inside Mien."))
 
 
@@ -133,4 +133,10 @@ def _headers(given: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _answer(request: Request, error: MienError) -> Response:
-    return problem_response(error, request.url.path, request.state.request_id)
+    return problem_response(error, request.url.path, request.state.request_id, _method(request))
+
+
+def _method(request: Request) -> str:
+    """The address as it is described: one as sent may hold an id, or anything, a name included."""
+    described = getattr(request.scope.get("route"), "path", "other")
+    return _SAME_AS.get(described, described)

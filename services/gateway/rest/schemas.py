@@ -211,6 +211,7 @@ class ProblemOut(BaseModel):
     request_id: str
     field: str | None = Field(None, examples=["probe"])
     face_count: int | None = None
+    subject_id: str | None = None
     retry_after: float | None = None
 
 
@@ -228,7 +229,7 @@ def verify_out(
         threshold=round(answer.point.threshold, 6),
         fmr=answer.point.fmr,
         model=identity_out(answer.identity),
-        probe=_chosen(answer.probe, answer.probe_enhancement, show_enhanced),
+        probe=chosen_out(answer.probe, answer.probe_enhancement, show_enhanced=show_enhanced),
         results=results,
         timing_ms=answer.stopwatch.milliseconds(),
         request_id=request_id,
@@ -292,23 +293,27 @@ def _result(result: core.ReferenceResult, show_enhanced: bool) -> ResultOut:
         decision=result.decision.value,
         reasons=[str(reason) for reason in result.reasons],
         similarity=None if value is None else round(value, 6),
-        reference=_chosen(result.reference, result.enhancement, show_enhanced),
+        reference=chosen_out(result.reference, result.enhancement, show_enhanced=show_enhanced),
     )
 
 
-def _chosen(
-    prepared: PreparedFace, enhancement: Enhancement | None, show_enhanced: bool
+def chosen_out(
+    prepared: PreparedFace, enhancement: Enhancement | None, *, show_enhanced: bool
 ) -> ChosenFaceOut:
+    """Makes the face that was taken from a picture."""
     return ChosenFaceOut(
         face=None if prepared.face is None else face_out(prepared.face),
         face_count=prepared.face_count,
         face_index=prepared.face_index,
         selection=prepared.choice.selection.value,
-        enhancement=None if enhancement is None else _enhancement(enhancement, show_enhanced),
+        enhancement=None
+        if enhancement is None
+        else enhancement_out(enhancement, show=show_enhanced),
     )
 
 
-def _enhancement(done: Enhancement, show: bool) -> EnhancementOut:
+def enhancement_out(done: Enhancement, *, show: bool) -> EnhancementOut:
+    """Makes what was done to a face."""
     picture = done.png() if show else None
     return EnhancementOut(
         status=done.status.value,

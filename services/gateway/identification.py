@@ -1,0 +1,206 @@
+"""Identification: who is seen in pictures, and whom vectors are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.errors import Errors, MienError
+from services.gallery import Candidate
+from services.gallery.checks import checked_limit, checked_tenant
+from services.gallery.values import MOST_CANDIDATES
+from services.gateway.decision import faults
+from services.gateway.enhancement import Enhancement
+from services.gateway.face_work import FaceWork, indexed
+from services.gateway.faces import Face
+from services.gateway.gallery_access import GalleryAccess, GalleryModel
+from services.gateway.given_vectors import GivenVector, Vector, stacked
+from services.gateway.pipeline import PreparedFace, PreparedPicture
+from services.gateway.search_decision import (
+    FaceIdentity,
+    SearchPoint,
+    face_identity,
+    search_point,
+)
+from services.rpc.mien.v1 import model_pb2
+from services.telemetry import Stopwatch
+from services.telemetry.metrics import IDENTIFICATIONS, QUALITY, SEARCH
+
+
+@dataclass(frozen=True)
+class IdentifyCommand:
+    """Pictures or vectors, and the operating point.
+
+    Attributes:
+        pictures: picture files; all their faces are meant.
+        vectors: given in place of pictures.
+        limit: most candidates for each face or vector.
+        fpir: target false-positive identification rate; None for the server's default.
+        threshold: a threshold of the caller's own, in place of ``fpir``.
+        enhance: enhance faces that gain by it.
+    """
+
+    pictures: tuple[bytes, ...] = ()
+    vectors: tuple[GivenVector, ...] = ()
+    limit: int = 5
+    fpir: float | None = None
+    threshold: float | None = None
+    enhance: bool = True
+
+
+@dataclass(frozen=True)
+class IdentifiedFace:
+    """A face, what was done to it, and who it is."""
+
+    face: Face
+    enhancement: Enhancement | None
+    identification: FaceIdentity
+
+
+@dataclass(frozen=True)
+class IdentifiedPicture:
+    """The faces of one picture; ``face_count`` may be more than are identified."""
+
+    width: int
+    height: int
+    face_count: int
+    faces: list[IdentifiedFace]
+
+
+@dataclass(frozen=True)
+class IdentifyAnswer:
+    """The answer to an `IdentifyCommand`; one of the two lists is empty."""
+
+    pictures: list[IdentifiedPicture]
+    vectors: list[FaceIdentity]
+    point: SearchPoint
+    identity: model_pb2.ModelIdentity
+    stopwatch: Stopwatch
+
+
+class Identifier:
+    """Searches the gallery.
+
+    Args:
+        work: on pictures.
+        access: the way to the gallery.
+    """
+
+    def __init__(self, work: FaceWork, access: GalleryAccess) -> None:
+        self._work = work
+        self._access = access
+
+    async def identify(self, tenant: str, command: IdentifyCommand) -> IdentifyAnswer:
+        """Says who is seen.
+
+        Raises:
+            MienError: a field, picture or vector cannot be used, nobody is enrolled, or a service
+                is busy.
+        """
+        async with self._work.capacity.admitted():
+            self._check(tenant, command)
+            watch = Stopwatch()
+            live = await self._access.live()
+            gallery = await self._access.gallery()
+            point = search_point(
+                live.info,
+                await gallery.searchable(tenant, live.space),
+                self._work.settings.gallery,
+                self._access.map_thresholds,
+                fpir=command.fpir,
+                threshold=command.threshold,
+            )
+            pictures: list[IdentifiedPicture] = []
+            vectors: list[FaceIdentity] = []
+            if command.vectors:
+                rows = stacked(command.vectors, live.space, indexed("vector", len(command.vectors)))
+                found = await self._search(tenant, live, rows, command.limit, watch)
+                vectors = [face_identity(one, point, [], command.limit) for one in found]
+            else:
+                pictures = await self._pictures(tenant, command, live, point, watch)
+            name = live.space.reference
+            told = [face.identification for one in pictures for face in one.faces] + vectors
+            for one in told:
+                IDENTIFICATIONS.labels(name, one.decision).inc()
+            return IdentifyAnswer(pictures, vectors, point, live.info.identity, watch)
+
+    def _check(self, tenant: str, command: IdentifyCommand) -> None:
+        checked_tenant(tenant)
+        checked_limit(command.limit, most=MOST_CANDIDATES)
+        limits = self._work.settings.identification
+        for name, count, most in (
+            ("pictures", len(command.pictures), limits.max_pictures),
+            ("vectors", len(command.vectors), limits.max_vectors),
+        ):
+            if count > most:
+                raise MienError(Errors.INVALID_REQUEST, f"At most {most} are accepted.", field=name)
+        if bool(command.pictures) == bool(command.vectors):
+            raise MienError(
+                Errors.INVALID_REQUEST, "Give either pictures or vectors.", field="pictures"
+            )
+
+    async def _pictures(
+        self,
+        tenant: str,
+        command: IdentifyCommand,
+        live: GalleryModel,
+        point: SearchPoint,
+        watch: Stopwatch,
+    ) -> list[IdentifiedPicture]:
+        fields = indexed("picture", len(command.pictures))
+        pictures = await self._work.all_faces(command.pictures, fields, live)
+        for one in pictures:
+            watch.merge(one.stopwatch)
+        faces = [face for one in pictures for face in one.faces]
+        faces, done = await self._work.enhanced(faces, live, watch, allowed=command.enhance)
+        found: list[list[Candidate]] = []
+        if faces:
+            embedded = await self._work.embedding.embed(
+                [face.crop for face in faces if face.crop is not None], live.info
+            )
+            watch.add("queue", embedded.queue_seconds)
+            watch.add("inference", embedded.inference_seconds)
+            found = await self._search(tenant, live, embedded.vectors, command.limit, watch)
+        told = [
+            self._told(face, enhancement, candidates, point, command.limit)
+            for face, enhancement, candidates in zip(faces, done, found, strict=True)
+        ]
+        return _by_picture(pictures, told)
+
+    async def _search(
+        self, tenant: str, live: GalleryModel, rows: Vector, limit: int, watch: Stopwatch
+    ) -> list[list[Candidate]]:
+        gallery = await self._access.gallery()
+        with watch.stage("search"), SEARCH.time():
+            # The second decides whether the first is ambiguous, even where one is asked for.
+            return await gallery.search(tenant, live.space, rows, max(limit, 2))
+
+    def _told(
+        self,
+        prepared: PreparedFace,
+        enhancement: Enhancement | None,
+        candidates: list[Candidate],
+        point: SearchPoint,
+        limit: int,
+    ) -> IdentifiedFace:
+        if prepared.face is None:
+            raise RuntimeError("every prepared face of a picture is there")
+        QUALITY.observe(prepared.face.quality.unified)
+        reasons = faults(prepared, "probe", self._work.settings.decision)
+        causes = [reason.cause for reason in reasons]
+        return IdentifiedFace(
+            prepared.face, enhancement, face_identity(candidates, point, causes, limit)
+        )
+
+
+def _by_picture(
+    pictures: Sequence[PreparedPicture], told: Sequence[IdentifiedFace]
+) -> list[IdentifiedPicture]:
+    """The faces given back to their pictures."""
+    made, start = [], 0
+    for one in pictures:
+        end = start + len(one.faces)
+        faces = list(told[start:end])
+        made.append(IdentifiedPicture(one.width, one.height, one.face_count, faces))
+        start = end
+    return made
