@@ -28,9 +28,10 @@ from services.embedding import (
 from services.embedding import InProcessLink as EmbeddingInProcess
 from services.enhancement import EnhancementServer, Enhancer, load_enhancer
 from services.enhancement import InProcessLink as EnhancementInProcess
-from services.gateway import embedding_client, enhancement_client
+from services.gateway import embedding_client, enhancement_client, mapping_link
 from services.gateway.server import GatewayServer
 from services.http_server import HttpServer
+from services.mapping import InProcessLink as MappingInProcess
 from services.mapping import Mapper, MappingServer, load_mapper
 from services.model_server import ModelServer
 from services.settings import Settings, SettingsError
@@ -162,10 +163,15 @@ class _House:
             enhancer = await self.enhancement(self._socket("enhancement"))
             enhancement_address = enhancer.address
             mending = EnhancementInProcess(enhancer.service)
-        mapping_address = None
-        if here and map_names(settings, self._zoo):
-            mapping_address = (await self.mapping(self._socket("mapping"))).address
-        server = GatewayServer(settings, self._zoo, link, mending)
+        mapping_address = settings.gateway.mapping_address
+        moving: mapping_link.MappingLink | None = None
+        if mapping_address is not None:
+            moving = mapping_link.RpcLink(mapping_address)
+        elif here and map_names(settings, self._zoo):
+            mapper = await self.mapping(self._socket("mapping"))
+            mapping_address = mapper.address
+            moving = MappingInProcess(mapper.service)
+        server = GatewayServer(settings, self._zoo, link, mending, moving)
         self._stack.push_async_callback(server.stop, self._grace)
         await server.start()
         return Running(

@@ -20,10 +20,14 @@ from services.gateway.gallery_core import GalleryGateway, thresholds_of_cards
 from services.gateway.gallery_service import SERVICE_NAME as GALLERY_SERVICE
 from services.gateway.gallery_service import GalleryServicer
 from services.gateway.imaging import ImageLimits
+from services.gateway.mapping_link import MappingLink
+from services.gateway.migration_access import MigrationAccess
+from services.gateway.migration_service import SERVICE_NAME as MIGRATION_SERVICE
+from services.gateway.migration_service import MigrationServicer
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.rest import create_app
 from services.http_server import HttpServer
-from services.rpc.mien.v1 import face_pb2_grpc, gallery_pb2_grpc
+from services.rpc.mien.v1 import face_pb2_grpc, gallery_pb2_grpc, migration_pb2_grpc
 from services.rpc.server import RpcServer
 from services.runtime import EngineOptions, Gate, load_engine
 from services.runtime.openvino_engine import OpenVinoEngine
@@ -86,6 +90,7 @@ class GatewayServer:
         zoo: where the detector comes from.
         link: the way to the embedding service.
         enhancement: the way to the enhancement service; None to do without.
+        mapping: the way to the mapping service, for migrations; likewise.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class GatewayServer:
         zoo: Zoo,
         link: EmbeddingLink,
         enhancement: EnhancementLink | None = None,
+        mapping: MappingLink | None = None,
     ) -> None:
         self._settings = settings
         gateway = settings.gateway
@@ -106,9 +112,10 @@ class GatewayServer:
         self.gallery = GalleryGateway(
             work, lambda: open_gallery(settings), thresholds_of_cards(zoo)
         )
+        self.migrations = MigrationAccess(self.gallery.access, mapping, settings, zoo)
         self._rpc = RpcServer(
             f"{gateway.grpc_host}:{gateway.grpc_port}",
-            [SERVICE_NAME, GALLERY_SERVICE],
+            [SERVICE_NAME, GALLERY_SERVICE, MIGRATION_SERVICE],
             image.max_bytes * (image.max_references + 1) + _SLACK,
         )
         face_pb2_grpc.add_FaceServiceServicer_to_server(
@@ -117,8 +124,11 @@ class GatewayServer:
         gallery_pb2_grpc.add_GalleryServiceServicer_to_server(
             GalleryServicer(self.gallery), self._rpc.server
         )
+        migration_pb2_grpc.add_MigrationServiceServicer_to_server(
+            MigrationServicer(self.migrations), self._rpc.server
+        )
         self._rest = HttpServer(
-            create_app(self.core, self.gallery, image),
+            create_app(self.core, self.gallery, self.migrations, image),
             gateway.http_host,
             gateway.http_port,
             setting="MIEN_GATEWAY__HTTP_PORT",
@@ -146,6 +156,7 @@ class GatewayServer:
         self._rest.start()
         await self.core.warm_up(_blank_picture())
         await self.gallery.access.warm_up()
+        await self.migrations.take_up()
         await self._rpc.ready()
         _log.info("gateway ready", rest=self.rest_url, grpc=self.grpc_address)
 
@@ -154,6 +165,7 @@ class GatewayServer:
         rest = asyncio.create_task(self._rest.stop())
         await self._rpc.stop(grace)
         await rest
+        await self.migrations.close()
         await self.gallery.access.close()
         await self.core.close()
 

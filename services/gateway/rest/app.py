@@ -13,6 +13,7 @@ from starlette.responses import Response
 from services.errors import Errors, MienError
 from services.gateway.core import Gateway
 from services.gateway.gallery_core import GalleryGateway
+from services.gateway.migration_access import MigrationAccess
 from services.gateway.rest import problems
 from services.gateway.rest.descriptions import COMMON_ERRORS, FILE, REF, body
 from services.gateway.rest.disconnect import while_connected
@@ -28,6 +29,7 @@ from services.gateway.rest.inputs import (
     read_verify,
 )
 from services.gateway.rest.middleware import RequestScope
+from services.gateway.rest.migration_routes import add_migrations
 from services.gateway.rest.replies import id_of, ok
 from services.gateway.rest.schemas import (
     DetectOut,
@@ -47,12 +49,15 @@ _BASE64_GROWTH = 4 / 3
 _SLACK = 64 * 1024  # headers of parts, text fields
 
 
-def create_app(gateway: Gateway, gallery: GalleryGateway, image: ImageSettings) -> FastAPI:
+def create_app(
+    gateway: Gateway, gallery: GalleryGateway, migrations: MigrationAccess, image: ImageSettings
+) -> FastAPI:
     """Makes the REST application.
 
     Args:
         gateway: verifies and detects.
         gallery: does what concerns stored people.
+        migrations: the way to migrations of the gallery.
         image: how large pictures and how many references may be.
     """
     app = FastAPI(
@@ -74,6 +79,7 @@ def create_app(gateway: Gateway, gallery: GalleryGateway, image: ImageSettings) 
     add_subjects(app, gallery)
     add_enrolment(app, gallery)
     add_search(app, gallery)
+    add_migrations(app, migrations)
     _add_operations(app, gateway, gallery)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

@@ -7,6 +7,7 @@ from typing import cast
 
 from services.gateway.core import Gateway
 from services.gateway.gallery_core import GalleryGateway
+from services.gateway.migration_access import MigrationAccess
 from services.gateway.rest.app import create_app
 from services.settings import ImageSettings
 
@@ -15,5 +16,6 @@ def openapi_text() -> str:
     """The OpenAPI 3.1 description as JSON text, the same on every machine."""
     # Describing an application calls none of its routes.
     gateway, gallery = cast("Gateway", None), cast("GalleryGateway", None)
-    document = create_app(gateway, gallery, ImageSettings()).openapi()
+    migrations = cast("MigrationAccess", None)
+    document = create_app(gateway, gallery, migrations, ImageSettings()).openapi()
     return json.dumps(document, indent=2, sort_keys=True) + "\n"

@@ -230,7 +230,9 @@ async def test_a_busy_mapping_service_only_slows_a_run_down(tmp_path: Path) -> N
                 await client.map(units(12), source(), info)
             await asyncio.sleep(0)
 
-    done, *_ = await asyncio.gather(migrations.run(name), *(flood() for _ in range(6)))
+    floods = [asyncio.create_task(flood()) for _ in range(6)]
+    done = await migrations.run(name)
+    await asyncio.gather(*floods)
     assert done.state is State.CAUGHT_UP
     assert retried._value.get() >= before + 3
     assert await check_mapped(gallery) == 300
