@@ -10,6 +10,7 @@ import typer
 from services.bench.detect import bench_detect
 from services.bench.embed import bench_embed
 from services.bench.landmarks import bench_landmarks
+from services.bench.migrate import bench_migrate
 from services.bench.overload import bench_overload
 from services.bench.result import BenchResult
 from services.bench.serve import bench_serve
@@ -79,6 +80,17 @@ def landmarks(
 ) -> None:
     """How far points of turned faces wander under small changes; the reference looks only once."""
     _show(bench_landmarks(command_settings(), images, pictures), as_json)
+
+
+@app.command()
+def migrate(
+    map_name: Annotated[str, typer.Option("--map", help="Map, name or name@version.")],
+    templates: Annotated[int, typer.Option(min=1000, help="In the gallery.")] = 100_000,
+    seconds: Annotated[float, typer.Option(min=2, help="Time for the extraction.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Migration of a made-up gallery, beside extraction from photographs of 250 x 250."""
+    _show(bench_migrate(command_settings(), map_name, templates, seconds), as_json)
 
 
 def _show(result: BenchResult, as_json: bool) -> None:
