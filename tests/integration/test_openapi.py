@@ -48,8 +48,10 @@ def test_the_description_is_openapi_3_1(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations]
     assert sorted(ids) == [
         "createSubject", "deleteSubject", "deleteTemplate", "describeGallery", "detect", "enrol",
-        "enrolMany", "getSubject", "identify", "listModels", "listSubjects", "live", "ready",
-        "setConsent", "verify", "verifySubject",
+        "enrolMany", "getMigration", "getSubject", "identify", "listMigrations", "listModels",
+        "listSubjects", "live", "pauseMigration", "planMigration", "ready", "resumeMigration",
+        "rollBackMigration", "setConsent", "startMigration", "switchMigration", "verify",
+        "verifySubject",
     ]  # fmt: skip
     for operation in operations:
         for status, answer in operation["responses"].items():
