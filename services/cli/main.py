@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from models.zoo import FetchError, ZooError
-from services.cli import augment, bench, engines, evaluate, export, faces, mapping, models, system
+from services.cli import (
+    augment,
+    bench,
+    engines,
+    evaluate,
+    export,
+    faces,
+    mapping,
+    models,
+    subjects,
+    system,
+)
 from services.cli.output import err
 from services.cli.train import training_app
 from services.errors import MienError
@@ -33,6 +44,8 @@ app = typer.Typer(
 faces.add_commands(app)
 evaluate.add_commands(app)
 system.add_commands(app)
+app.command()(subjects.identify)
+app.add_typer(subjects.app, name="subjects")
 app.add_typer(models.app, name="models")
 app.add_typer(augment.app, name="augment")
 app.add_typer(bench.app, name="bench")

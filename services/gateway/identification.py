@@ -13,7 +13,7 @@ from services.gateway.decision import faults
 from services.gateway.enhancement import Enhancement
 from services.gateway.face_work import FaceWork, indexed
 from services.gateway.faces import Face
-from services.gateway.gallery_access import GalleryAccess, GalleryModel
+from services.gateway.gallery_models import GalleryModel, GalleryModels
 from services.gateway.given_vectors import GivenVector, Vector, stacked
 from services.gateway.pipeline import PreparedFace, PreparedPicture
 from services.gateway.search_decision import (
@@ -83,12 +83,12 @@ class Identifier:
 
     Args:
         work: on pictures.
-        access: the way to the gallery.
+        models: of the gallery.
     """
 
-    def __init__(self, work: FaceWork, access: GalleryAccess) -> None:
+    def __init__(self, work: FaceWork, models: GalleryModels) -> None:
         self._work = work
-        self._access = access
+        self._models = models
 
     async def identify(self, tenant: str, command: IdentifyCommand) -> IdentifyAnswer:
         """Says who is seen.
@@ -100,13 +100,13 @@ class Identifier:
         async with self._work.capacity.admitted():
             self._check(tenant, command)
             watch = Stopwatch()
-            live = await self._access.live()
-            gallery = await self._access.gallery()
+            live = await self._models.live()
+            gallery = await self._models.gallery()
             point = search_point(
                 live.info,
                 await gallery.searchable(tenant, live.space),
                 self._work.settings.gallery,
-                self._access.map_thresholds,
+                self._models.map_thresholds,
                 fpir=command.fpir,
                 threshold=command.threshold,
             )
@@ -170,7 +170,7 @@ class Identifier:
     async def _search(
         self, tenant: str, live: GalleryModel, rows: Vector, limit: int, watch: Stopwatch
     ) -> list[list[Candidate]]:
-        gallery = await self._access.gallery()
+        gallery = await self._models.gallery()
         with watch.stage("search"), SEARCH.time():
             # The second decides whether the first is ambiguous, even where one is asked for.
             return await gallery.search(tenant, live.space, rows, max(limit, 2))
