@@ -224,8 +224,11 @@ class MigrationSettings(_Group):
     renew_min_quality: float = Field(
         60.0, ge=0, le=100, description="least unified quality of such a picture"
     )
-    renew_fmr: float = Field(
-        1e-4, gt=0, lt=1, description="false-match rate whose threshold such a match must reach"
+    renew_fpir: float = Field(
+        1e-3,
+        gt=0,
+        lt=1,
+        description="false-positive identification rate whose threshold such a match must reach",
     )
 
 

@@ -18,6 +18,7 @@ from services.cli import (
     mapping,
     migrate,
     models,
+    subjects,
     system,
 )
 from services.cli.output import err
@@ -44,6 +45,8 @@ app = typer.Typer(
 faces.add_commands(app)
 evaluate.add_commands(app)
 system.add_commands(app)
+app.command()(subjects.identify)
+app.add_typer(subjects.app, name="subjects")
 app.add_typer(models.app, name="models")
 app.add_typer(augment.app, name="augment")
 app.add_typer(bench.app, name="bench")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.errors import Errors, MienError
 from services.gallery import Gallery
-from services.gateway.gallery_access import GalleryModel
+from services.gateway.gallery_models import GalleryModel
 from services.gateway.given_vectors import Vector
 from services.gateway.search_decision import MapThresholds, search_point
 from services.settings import Settings

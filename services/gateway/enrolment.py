@@ -17,7 +17,7 @@ from services.gateway.duplicates import refuse_duplicates
 from services.gateway.enhancement import Enhancement
 from services.gateway.enrol_command import EnrolCommand, fingerprint
 from services.gateway.face_work import FaceWork, indexed
-from services.gateway.gallery_access import GalleryAccess, GalleryModel
+from services.gateway.gallery_models import GalleryModel, GalleryModels
 from services.gateway.given_vectors import stacked
 from services.gateway.pipeline import PreparedFace
 from services.rpc.mien.v1 import model_pb2
@@ -71,12 +71,12 @@ class Enroller:
 
     Args:
         work: on pictures.
-        access: the way to the gallery.
+        models: of the gallery.
     """
 
-    def __init__(self, work: FaceWork, access: GalleryAccess) -> None:
+    def __init__(self, work: FaceWork, models: GalleryModels) -> None:
         self._work = work
-        self._access = access
+        self._models = models
         # Between the look for a duplicate and the write, nobody else may enrol the same face.
         self._storing = asyncio.Lock()
 
@@ -109,7 +109,7 @@ class Enroller:
 
     async def _enrol(self, tenant: str, command: EnrolCommand, bulk: bool) -> EnrolAnswer:
         self._check(tenant, command)
-        gallery = await self._access.gallery()
+        gallery = await self._models.gallery()
         known = await gallery.subject(tenant, command.subject_id)
         if known is not None and not known.consent and not command.key:
             raise MienError(Errors.CONSENT_WITHDRAWN, "The subject has withdrawn consent.")
@@ -137,7 +137,7 @@ class Enroller:
 
     async def _attempt(self, tenant: str, command: EnrolCommand, bulk: bool) -> EnrolAnswer:
         watch = Stopwatch()
-        models = await self._access.to_enrol()
+        models = await self._models.to_enrol()
         pictures: list[EnrolledPicture] = []
         if command.vectors:
             templates = self._given(command, models[0])
@@ -225,7 +225,7 @@ class Enroller:
         templates: list[NewTemplate],
         watch: Stopwatch,
     ) -> Enrolled:
-        gallery = await self._access.gallery()
+        gallery = await self._models.gallery()
         wanted = Enrolment(
             command.subject_id,
             templates,
@@ -245,7 +245,7 @@ class Enroller:
                         live,
                         probes,
                         command.subject_id,
-                        self._access.map_thresholds,
+                        self._models.map_thresholds,
                         self._work.settings,
                     )
             with watch.stage("store"):

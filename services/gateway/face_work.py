@@ -11,7 +11,7 @@ from services.gateway.capacity import Capacity
 from services.gateway.core import PictureInput
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import Enhancement, FaceEnhancement
-from services.gateway.gallery_access import GalleryModel
+from services.gateway.gallery_models import GalleryModel
 from services.gateway.pipeline import PicturePipeline, PreparedFace, PreparedPicture
 from services.settings import Settings
 from services.telemetry import Stopwatch

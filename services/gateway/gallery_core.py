@@ -11,6 +11,7 @@ from services.gateway.bulk_enrolment import BulkEnroller
 from services.gateway.enrolment import Enroller
 from services.gateway.face_work import FaceWork
 from services.gateway.gallery_access import GalleryAccess
+from services.gateway.gallery_models import GalleryModels
 from services.gateway.identification import Identifier
 from services.gateway.search_decision import MapThresholds
 from services.gateway.subject_verification import SubjectVerifier
@@ -27,6 +28,7 @@ class GalleryGateway:
 
     Attributes:
         access: the way to the gallery.
+        models: of its vectors.
         subjects: what is stored of people, without their faces.
         enroller: makes templates.
         bulk: enrols many.
@@ -45,12 +47,13 @@ class GalleryGateway:
         self.settings = work.settings
         self.capacity = work.capacity
         enrolment = work.settings.enrolment
-        self.access = GalleryAccess(opening, work.embedding, enrolment.model, map_thresholds)
+        self.access = GalleryAccess(opening)
+        self.models = GalleryModels(self.access, work.embedding, enrolment.model, map_thresholds)
         self.subjects = Subjects(self.access)
-        self.enroller = Enroller(work, self.access)
+        self.enroller = Enroller(work, self.models)
         self.bulk = BulkEnroller(self.enroller, work.capacity, enrolment.bulk_rows)
-        self.verifier = SubjectVerifier(work, self.access)
-        self.identifier = Identifier(work, self.access)
+        self.verifier = SubjectVerifier(work, self.models)
+        self.identifier = Identifier(work, self.models)
 
 
 def thresholds_of_cards(zoo: Zoo) -> MapThresholds:

@@ -14,11 +14,11 @@ from services.gateway.face_messages import (
     enhancement_message,
     face_message,
 )
-from services.gateway.gallery_access import identity_of
+from services.gateway.gallery_models import GalleryInfo, identity_of
 from services.gateway.identification import IdentifiedFace, IdentifyAnswer
 from services.gateway.search_decision import FaceIdentity, IdentityDecision, Ranked
 from services.gateway.subject_verification import VerifySubjectAnswer
-from services.gateway.subjects import GalleryInfo, SubjectTemplates
+from services.gateway.subjects import SubjectTemplates
 from services.rpc.mien.v1 import gallery_pb2, model_pb2
 
 _FAULTS = {cause: gallery_pb2.PictureFault.Value(f"PICTURE_FAULT_{cause.name}") for cause in Cause}

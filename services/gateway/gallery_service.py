@@ -52,7 +52,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         """Tells which model the gallery lives by, and how full it is."""
 
         async def work(request_id: str) -> gallery_pb2.DescribeGalleryResponse:
-            info = await self._gallery.subjects.info(tenant_of(context))
+            info = await self._gallery.models.describe(tenant_of(context))
             return gallery_message(info, self._gallery.settings.gallery.fpir, request_id)
 
         return await answer(context, "DescribeGallery", work)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.errors import Errors, MienError
-from services.gallery import Candidate
+from services.gallery import Candidate, NewTemplate, Space
 from services.gallery.checks import checked_limit, checked_tenant
 from services.gallery.values import MOST_CANDIDATES
 from services.gateway.decision import faults
 from services.gateway.enhancement import Enhancement
 from services.gateway.face_work import FaceWork, indexed
 from services.gateway.faces import Face
-from services.gateway.gallery_access import GalleryAccess, GalleryModel
+from services.gateway.gallery_models import GalleryModel, GalleryModels
 from services.gateway.given_vectors import GivenVector, Vector, stacked
 from services.gateway.pipeline import PreparedFace, PreparedPicture
 from services.gateway.search_decision import (
     FaceIdentity,
+    IdentityDecision,
     SearchPoint,
     face_identity,
     search_point,
 )
+from services.migration.renewal import Renewal
 from services.rpc.mien.v1 import model_pb2
-from services.telemetry import Stopwatch
+from services.telemetry import Stopwatch, get_logger
 from services.telemetry.metrics import IDENTIFICATIONS, QUALITY, SEARCH
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,13 @@ class Identifier:
 
     Args:
         work: on pictures.
-        access: the way to the gallery.
+        models: of the gallery.
     """
 
-    def __init__(self, work: FaceWork, access: GalleryAccess) -> None:
+    def __init__(self, work: FaceWork, models: GalleryModels) -> None:
         self._work = work
-        self._access = access
+        self._models = models
+        self._renewal = Renewal(work.settings.migration)
 
     async def identify(self, tenant: str, command: IdentifyCommand) -> IdentifyAnswer:
         """Says who is seen.
@@ -100,13 +105,13 @@ class Identifier:
         async with self._work.capacity.admitted():
             self._check(tenant, command)
             watch = Stopwatch()
-            live = await self._access.live()
-            gallery = await self._access.gallery()
+            live = await self._models.live()
+            gallery = await self._models.gallery()
             point = search_point(
                 live.info,
                 await gallery.searchable(tenant, live.space),
                 self._work.settings.gallery,
-                self._access.map_thresholds,
+                self._models.map_thresholds,
                 fpir=command.fpir,
                 threshold=command.threshold,
             )
@@ -165,12 +170,44 @@ class Identifier:
             self._told(face, enhancement, candidates, point, command.limit)
             for face, enhancement, candidates in zip(faces, done, found, strict=True)
         ]
+        if faces:
+            await self._renew(tenant, live.space, point, told, embedded.vectors)
         return _by_picture(pictures, told)
+
+    async def _renew(
+        self,
+        tenant: str,
+        space: Space,
+        point: SearchPoint,
+        told: Sequence[IdentifiedFace],
+        vectors: Vector,
+    ) -> None:
+        """Gives subjects who were known by mapped templates native ones, where settings choose so.
+
+        An answer never waits in vain for it, nor fails with it.
+        """
+        if not self._work.settings.migration.renew or point.own:
+            return
+        rate = min(point.native.fpir, self._renewal.fpir)
+        surer = replace(point, native=replace(point.native, fpir=rate))
+        for one, vector in zip(told, vectors, strict=True):
+            found, quality = one.identification, one.face.quality.unified
+            if found.decision is not IdentityDecision.KNOWN:
+                continue
+            first = found.candidates[0].candidate
+            wanted = surer.of(first.map) if first.map else None
+            if wanted is not None and self._renewal.is_due(first, quality, wanted.threshold):
+                template = NewTemplate(space, vector, quality=quality)
+                try:
+                    gallery = await self._models.gallery()
+                    await self._renewal.renew(gallery, tenant, first.subject_id, template)
+                except MienError as error:
+                    _log.warning("a template was not renewed", code=error.kind.code)
 
     async def _search(
         self, tenant: str, live: GalleryModel, rows: Vector, limit: int, watch: Stopwatch
     ) -> list[list[Candidate]]:
-        gallery = await self._access.gallery()
+        gallery = await self._models.gallery()
         with watch.stage("search"), SEARCH.time():
             # The second decides whether the first is ambiguous, even where one is asked for.
             return await gallery.search(tenant, live.space, rows, max(limit, 2))

@@ -23,7 +23,7 @@ from services.gateway.decision import (
 )
 from services.gateway.enhancement import Enhancement
 from services.gateway.face_work import FaceWork
-from services.gateway.gallery_access import GalleryAccess, GalleryModel, identity_of
+from services.gateway.gallery_models import GalleryModel, GalleryModels, identity_of
 from services.gateway.given_vectors import GivenVector, Vector, stacked
 from services.gateway.pipeline import PreparedFace
 from services.gateway.subjects import known_subject
@@ -87,12 +87,12 @@ class SubjectVerifier:
 
     Args:
         work: on pictures.
-        access: the way to the gallery.
+        models: of the gallery.
     """
 
-    def __init__(self, work: FaceWork, access: GalleryAccess) -> None:
+    def __init__(self, work: FaceWork, models: GalleryModels) -> None:
         self._work = work
-        self._access = access
+        self._models = models
 
     async def verify(self, tenant: str, command: VerifySubjectCommand) -> VerifySubjectAnswer:
         """Decides whether the probe is of the subject.
@@ -104,7 +104,7 @@ class SubjectVerifier:
         async with self._work.capacity.admitted():
             checked_tenant(tenant)
             watch = Stopwatch()
-            live = await self._access.live()
+            live = await self._models.live()
             default = self._work.settings.decision.default_fmr
             point = operating_point(live.info, command.fmr, command.threshold, default)
             templates = await self._templates(tenant, command.subject_id, live)
@@ -115,10 +115,10 @@ class SubjectVerifier:
             return await self._picture(command, live, point, templates, watch)
 
     async def _templates(self, tenant: str, subject_id: str, live: GalleryModel) -> list[Template]:
-        subject = await known_subject(self._access, tenant, subject_id)
+        subject = await known_subject(self._models.access, tenant, subject_id)
         if not subject.consent:
             raise MienError(Errors.CONSENT_WITHDRAWN, "The subject has withdrawn consent.")
-        gallery = await self._access.gallery()
+        gallery = await self._models.gallery()
         found = await gallery.templates(tenant, subject_id)
         own = [one for one in found if one.space == live.space]
         if not own:
@@ -175,7 +175,7 @@ class SubjectVerifier:
         """The threshold of a template: what a map made has another than what is native."""
         if not template.map or point.fmr is None:
             return point
-        fitted = self._access.map_thresholds(template.map)
+        fitted = self._models.map_thresholds(template.map)
         if len(fitted) < 2:
             raise MienError(
                 Errors.THRESHOLD_UNKNOWN,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.errors import Errors, MienError
-from services.gallery import Collection, DeletionReport, Page, Space, Subject, Template
+from services.gallery import DeletionReport, Page, Space, Subject, Template
 from services.gallery.checks import checked_id, checked_subject, checked_tenant
 from services.gateway.gallery_access import GalleryAccess
 from services.telemetry import get_logger
@@ -51,21 +51,6 @@ class SubjectTemplates:
     live: Space | None
 
 
-@dataclass(frozen=True)
-class GalleryInfo:
-    """What a tenant may know of the gallery.
-
-    Attributes:
-        collections: the live one first.
-        searchable: how many of the tenant's templates a search compares with, for each collection.
-        first_model: what the first enrolment will use, as "name@version"; empty once one is live.
-    """
-
-    collections: list[Collection]
-    searchable: list[int]
-    first_model: str
-
-
 class Subjects:
     """What is stored of people, without their faces.
 
@@ -75,19 +60,6 @@ class Subjects:
 
     def __init__(self, access: GalleryAccess) -> None:
         self._access = access
-
-    async def info(self, tenant: str) -> GalleryInfo:
-        """The gallery as a tenant sees it.
-
-        Raises:
-            MienError: the tenant's name is not valid, or the gallery cannot be used.
-        """
-        checked_tenant(tenant)
-        gallery = await self._access.gallery()
-        collections = await gallery.collections()
-        counts = [await gallery.searchable(tenant, one.space) for one in collections]
-        first = "" if collections else (await self._access.first()).space.reference
-        return GalleryInfo(collections, counts, first)
 
     async def create(self, tenant: str, command: CreateCommand) -> Created:
         """Stores a new subject.

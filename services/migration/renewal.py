@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from services.gallery import Candidate, Enrolment, Gallery, NewTemplate
 from services.settings import MigrationSettings
 
@@ -15,34 +13,31 @@ class Renewal:
     settings choose it, and asks for a better picture and a surer match than an identification.
 
     Args:
-        settings: whether, from which quality, and at which false-match rate.
+        settings: whether, from which quality, and at which rate.
     """
 
     def __init__(self, settings: MigrationSettings) -> None:
         self._settings = settings
 
     @property
-    def fmr(self) -> float:
-        """False-match rate of one comparison whose threshold a match must reach."""
-        return self._settings.renew_fmr
+    def fpir(self) -> float:
+        """False-positive identification rate whose threshold a match must reach."""
+        return self._settings.renew_fpir
 
-    def is_due(
-        self, candidates: Sequence[Candidate], quality: float, threshold: float, margin: float
-    ) -> bool:
-        """Whether the first candidate's subject should get a native template.
+    def is_due(self, first: Candidate, quality: float, threshold: float) -> bool:
+        """Whether a subject should get a native template.
 
         Args:
-            candidates: of an identification that was sure, best first.
-            quality: unified quality of the picture.
-            threshold: of new probes against the map's templates at `fmr`.
-            margin: by which the first must lead the second.
+            first: the candidate that an identification was sure of.
+            quality: unified quality of the picture, 0 to 100.
+            threshold: of new probes against the map's templates at `fpir`.
         """
-        if not self._settings.renew or not candidates or not candidates[0].map:
-            return False
-        first = candidates[0]
-        alone = len(candidates) < 2 or first.similarity - candidates[1].similarity >= margin
-        return (
-            alone and quality >= self._settings.renew_min_quality and first.similarity >= threshold
+        settings = self._settings
+        return bool(
+            settings.renew
+            and first.map
+            and quality >= settings.renew_min_quality
+            and first.similarity >= threshold
         )
 
     async def renew(

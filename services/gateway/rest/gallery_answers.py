@@ -6,7 +6,7 @@ from services.errors import MienError
 from services.gallery import DeletionReport, Page, Space, Subject
 from services.gateway.bulk_enrolment import BulkAnswer, outcome_of
 from services.gateway.enrolment import EnrolAnswer
-from services.gateway.gallery_access import identity_of
+from services.gateway.gallery_models import GalleryInfo, identity_of
 from services.gateway.identification import IdentifyAnswer
 from services.gateway.rest.gallery_schemas import (
     BulkRowOut,
@@ -34,7 +34,7 @@ from services.gateway.rest.gallery_schemas import (
 from services.gateway.rest.schemas import chosen_out, enhancement_out, face_out
 from services.gateway.search_decision import FaceIdentity, Ranked
 from services.gateway.subject_verification import VerifySubjectAnswer
-from services.gateway.subjects import Created, GalleryInfo, SubjectTemplates
+from services.gateway.subjects import Created, SubjectTemplates
 from services.rpc.mien.v1 import model_pb2
 
 _DIGITS = 6

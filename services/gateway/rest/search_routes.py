@@ -91,5 +91,5 @@ def add_search(app: FastAPI, gallery: GalleryGateway) -> None:
         openapi_extra={"parameters": [TENANT_PARAMETER]},
     )
     async def describe(request: Request) -> Response:
-        info = await gallery.subjects.info(tenant_of(request))
+        info = await gallery.models.describe(tenant_of(request))
         return ok("/v1/gallery", gallery_out(info, gallery.settings.gallery.fpir, id_of(request)))
