@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import grpc
 import numpy as np
@@ -33,6 +34,13 @@ _TURN_SECONDS = 2.0
 _SINGLE_SECONDS = 0.5
 _BATCH = 64  # vectors in one call, and in one inference of the bare engine
 _KINDS = 16  # different batches
+
+
+class _Spent(NamedTuple):
+    """Seconds of one call: on the clock, and of all CPUs, which others at work disturb less."""
+
+    wall: float
+    cpu: float
 
 
 def bench_map(settings: Settings, name: str, seconds: float, concurrency: int) -> BenchResult:
@@ -67,8 +75,8 @@ def bench_map(settings: Settings, name: str, seconds: float, concurrency: int) -
     turns = max(2, round(seconds / _TURN_SECONDS))
     reference: list[float] = []
     bulk, single = Load(), Load()
-    mapped: list[float] = []
-    extracted: list[float] = []
+    mapped: list[_Spent] = []
+    extracted: list[_Spent] = []
     chosen = {"MIEN_MAPPING__MODELS": card.reference}
     with served(settings, "mapping", chosen) as (_, port, _):
         many = _Callers(port, [_request(card, batch) for batch in batches])
@@ -82,7 +90,7 @@ def bench_map(settings: Settings, name: str, seconds: float, concurrency: int) -
             extracted += _times(lambda n: loop.extract(pictures[n % len(pictures)]))
         many.close()
         one.close()
-    here, anew = statistics.median(mapped), statistics.median(extracted)
+    here, anew = _median(mapped), _median(extracted)
     over_grpc = single.percentile_ms(50) / 1e3
     return BenchResult(
         value=bulk.rate * _BATCH,
@@ -95,11 +103,14 @@ def bench_map(settings: Settings, name: str, seconds: float, concurrency: int) -
             "turns": turns,
             **bulk.summary(),
             "reference_range": [round(min(reference), 1), round(max(reference), 1)],
-            "map_one_ms": round(here * 1e3, 4),
+            "map_one_ms": round(here.wall * 1e3, 4),
             "map_one_over_grpc_ms": round(over_grpc * 1e3, 4),
-            "extract_one_ms": round(anew * 1e3, 3),
-            "cost_of_extracting": round(here / anew, 5),
-            "cost_of_extracting_over_grpc": round(over_grpc / anew, 5),
+            "extract_one_ms": round(anew.wall * 1e3, 3),
+            "cost_of_extracting": round(here.wall / anew.wall, 5),
+            "cost_of_extracting_over_grpc": round(over_grpc / anew.wall, 5),
+            "map_one_cpu_ms": round(here.cpu * 1e3, 4),
+            "extract_one_cpu_ms": round(anew.cpu * 1e3, 3),
+            "cpu_cost_of_extracting": round(here.cpu / anew.cpu, 5),
             "most_cost": MOST_COST,
             "extractor": loop.embedder.card.reference,
             "engine": f"{mapper.engine.info.engine} {mapper.engine.info.precision}",
@@ -148,15 +159,19 @@ def _raw(mapper: Mapper, batches: list[Vectors], seconds: float) -> float:
     return count * _BATCH / (time.perf_counter() - start)
 
 
-def _times(work: Callable[[int], object]) -> list[float]:
-    """Seconds of each of some calls, one after the other."""
-    spent: list[float] = []
+def _times(work: Callable[[int], object]) -> list[_Spent]:
+    """What each of some calls took, one after the other."""
+    spent: list[_Spent] = []
     start = time.perf_counter()
     while time.perf_counter() - start < _SINGLE_SECONDS:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         work(len(spent))
-        spent.append(time.perf_counter() - began)
+        spent.append(_Spent(time.perf_counter() - began, time.process_time() - used))
     return spent
+
+
+def _median(spent: list[_Spent]) -> _Spent:
+    return _Spent(*(statistics.median(values) for values in zip(*spent, strict=True)))
 
 
 class _Callers:

@@ -285,6 +285,7 @@ def test_bench_says_what_mapping_a_vector_costs_beside_extracting_it(
     cost = found["map_one_ms"] / found["extract_one_ms"]
     assert found["cost_of_extracting"] == pytest.approx(cost, rel=0.05)
     assert found["cost_of_extracting"] < found["most_cost"] == 0.1
+    assert found["cpu_cost_of_extracting"] < found["most_cost"]
     nothing = run_mien(mien_home, "bench", "map", "--map", "unheard")
     assert nothing.returncode == 3
     assert "unheard" in nothing.stderr
