@@ -242,9 +242,9 @@ def _load_enhancers(settings: Settings, zoo: Zoo) -> list[Enhancer]:
 
 def map_names(settings: Settings, zoo: Zoo) -> tuple[str, ...]:
     """The maps that are to be served: those of the settings, or the newest of each known map."""
-    if settings.mapping.models is not None:
-        return settings.mapping.models
-    return tuple(card.reference for card in zoo.maps())
+    named = settings.mapping.models
+    cards = zoo.maps() if named is None else [zoo.map(name) for name in named]
+    return tuple(dict.fromkeys(card.reference for card in cards))  # two names may be of one map
 
 
 def _load_maps(settings: Settings, zoo: Zoo) -> list[Mapper]:

@@ -198,7 +198,7 @@ class MappingSettings(QueueSettings):
         None, description="maps to load; unset: the newest of each that is known here; empty: none"
     )
     max_batch: int = Field(1024, ge=1, description="most vectors in one batch of a call")
-    batch_rows: int = Field(64, ge=1, description="most vectors in one inference")
+    batch_rows: int = Field(16, ge=1, description="most vectors in one inference")
     queue_rows: int = Field(8192, ge=1, description="most vectors that wait; more are refused")
 
 

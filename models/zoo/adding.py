@@ -81,7 +81,7 @@ def check_ends(card: MapCard, known: Mapping[str, AnyCard]) -> None:
         if model is None:
             continue
         if not isinstance(model, EmbedderCard):
-            raise ZooError(f"{place}: {end.reference} is a {model.kind}, not an embedder.")
+            raise ZooError(f"{place}: {end.reference} is {a_kind(model)}, not an embedder.")
         own = {
             "weights_sha256": model.weights.sha256,
             "preprocessing_sha256": model.preprocessing_sha256,
@@ -117,6 +117,11 @@ def copied(source: Path, target: Path) -> None:
     """Copies a file, unless it is there already."""
     if not (target.exists() and target.samefile(source)):  # only its card is new
         shutil.copyfile(source, target)
+
+
+def a_kind(card: AnyCard) -> str:
+    """What kind of model it is, as a sentence says it: "a map", "an embedder"."""
+    return f"{'an' if card.kind[0] in 'aeiou' else 'a'} {card.kind}"
 
 
 def explain(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.zoo.adding import (
+    a_kind,
     check_ends,
     completed_embedder,
     completed_map,
@@ -74,7 +75,7 @@ class Zoo:
         """
         card = self.card(reference)
         if not isinstance(card, EmbedderCard):
-            raise UnknownModelError(f"{card.reference} is a {card.kind}, not an embedder.")
+            raise UnknownModelError(f"{card.reference} is {a_kind(card)}, not an embedder.")
         return card
 
     def enhancer(self, reference: str) -> EnhancerCard:
@@ -85,7 +86,7 @@ class Zoo:
         """
         card = self.card(reference)
         if not isinstance(card, EnhancerCard):
-            raise UnknownModelError(f"{card.reference} is a {card.kind}, not an enhancer.")
+            raise UnknownModelError(f"{card.reference} is {a_kind(card)}, not an enhancer.")
         return card
 
     def map(self, reference: str) -> MapCard:
@@ -96,7 +97,7 @@ class Zoo:
         """
         card = self.card(reference)
         if not isinstance(card, MapCard):
-            raise UnknownModelError(f"{card.reference} is a {card.kind}, not a map.")
+            raise UnknownModelError(f"{card.reference} is {a_kind(card)}, not a map.")
         return card
 
     def maps(self) -> list[MapCard]:
@@ -246,7 +247,7 @@ class Zoo:
         other = next((k for k in existing.values() if k.name == filled.name), filled)
         if other.kind != filled.kind:
             raise ZooError(
-                f"{filled.name} is the name of a {other.kind}. Give the card another name."
+                f"{filled.name} is the name of {a_kind(other)}. Give the card another name."
             )
         if (packaged_zoo() / filled.name / filled.version / "card.json").exists():
             raise ZooError(f"{filled.reference} is released with Mien and cannot be replaced.")

@@ -71,6 +71,12 @@ class Mapper:
             raise EngineError(
                 f"The network of {card.reference} must take {names.vector!r} and nothing else."
             )
+        width = engine.info.inputs[0].shape[-1]
+        if width not in (-1, card.source.dimension):
+            raise EngineError(
+                f"source.dimension: the card of {card.reference} says {card.source.dimension}, "
+                f"the network takes {width}."
+            )
         self.map(np.eye(2, card.source.dimension, dtype=np.float32))  # also warms the engine up
 
     def map(self, vectors: Vectors) -> list[MappedVector]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from services.errors import Errors, MienError
 from services.gateway.mapping_client import Mapped, MappingClient
 from services.gateway.mapping_link import RpcLink
-from services.local import local_mapping
+from services.local import local_mapping, local_mien
 from services.mapping import Mapper
 from services.rpc.mien.v1 import mapping_pb2, model_pb2
 from services.serve import running
@@ -240,29 +240,45 @@ def test_mapping_runs_by_itself_and_with_the_others_where_there_are_maps(
             return found
 
     assert call(names(home)) == ["tiny-map"]
+    assert call(names(home, models=("tiny-map", "tiny-map@1"))) == ["tiny-map"]
     assert call(names(home, models=())) == []
     assert call(names(tmp_path)) == [], "it waits for the operator to add one"
 
 
-def test_everything_in_one_process_has_mapping_too(
-    mien_home: Path, home: Path, tmp_path: Path
-) -> None:
-    assert (home / "models" / "tiny-map").is_dir()
-    both = tmp_path / "home"
-    both.mkdir()
-    for folder, name in ((mien_home, "weights"), (home, "models")):
-        (both / name).symlink_to(folder / name)
+@pytest.fixture(scope="module")
+def whole_home(mien_home: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pulled weights, and the map."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "weights").symlink_to(mien_home / "weights")
+    (folder / "models").symlink_to(home / "models")
+    return folder
 
-    async def work(home: Path) -> str | None:
+
+def test_everything_in_one_process_has_mapping_where_there_is_a_map(
+    whole_home: Path, mien_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").symlink_to(mien_home / "weights")
+
+    async def names(home: Path) -> list[str]:
         own = settings(home).model_dump()
         own["gateway"] |= {"http_port": 0, "grpc_port": 0, "workers": 1, "enhance": False}
         async with running(Settings.model_validate(own)) as here:
             if here.mapping_address is None:
-                return None
+                return []
             link = RpcLink(here.mapping_address)
-            (found,) = (await link.list_maps(SECONDS)).maps
+            found = [one.name for one in (await link.list_maps(SECONDS)).maps]
             await link.close()
-            return str(found.name)
+            return found
 
-    assert call(work(both)) == "tiny-map"
-    assert call(work(mien_home)) is None or any((mien_home / "models").glob("*"))
+    assert call(names(whole_home)) == ["tiny-map"]
+    assert call(names(tmp_path)) == []
+
+
+def test_commands_on_files_have_mapping_too(whole_home: Path) -> None:
+    async def work() -> Mapped:
+        async with local_mien(settings(whole_home), ("sface",), ("tiny-map",)) as mien:
+            info = await mien.mapping.map_info("tiny-map")
+            return await mien.mapping.map(units(3), source(), info)
+
+    made, _ = expected_mapped(units(3), TARGET)
+    np.testing.assert_allclose(call(work()).vectors, made, atol=1e-5)

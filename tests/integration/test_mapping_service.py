@@ -294,7 +294,7 @@ def test_the_wrong_source_in_the_middle_of_a_stream_is_refused(stub: Stub) -> No
 
 def test_bytes_that_are_no_message_end_a_stream_as_the_callers_error(server: MappingServer) -> None:
     with grpc.insecure_channel(server.address, options=NO_PROXY) as channel:
-        raw = channel.stream_stream("/mien.v1.MappingService/MapStream")
+        raw: Any = channel.stream_stream("/mien.v1.MappingService/MapStream")
         with pytest.raises(grpc.RpcError) as failed:
             list(raw(iter([b"\xff\xff\xff"]), timeout=START_SECONDS))
     told = rich_error(failed.value)

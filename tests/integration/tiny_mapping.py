@@ -98,7 +98,7 @@ def units(count: int, dimension: int = SOURCE, seed: int = 0) -> Vectors:
 
 def source(**changes: Any) -> model_pb2.ModelIdentity:
     """Identity of the vectors that the tiny map takes."""
-    said = {
+    said: dict[str, Any] = {
         "name": "old", "version": "1", "weights_sha256": "a" * 64,
         "preprocessing_sha256": "a" * 64, "origin": model_pb2.VECTOR_ORIGIN_NATIVE,
     }  # fmt: skip
