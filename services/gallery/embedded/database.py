@@ -86,7 +86,11 @@ class Database:
 
     async def read(self, work: Callable[[Connection], _Result]) -> _Result:
         """Runs work on one consistent state of the database."""
-        return await self._run(self._readers, lambda: _told(lambda: self._snapshot(work)))
+        return await self._run(self._readers, lambda: self.snapshot(work))
+
+    def snapshot(self, work: Callable[[Connection], _Result]) -> _Result:
+        """As `read`, on the thread that calls it, over a connection of that thread's own."""
+        return _told(lambda: self._snapshot(work))
 
     def _snapshot(self, work: Callable[[Connection], _Result]) -> _Result:
         connection: Connection | None = getattr(self._of_thread, "connection", None)
