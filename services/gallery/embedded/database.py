@@ -22,6 +22,7 @@ Connection = sqlite3.Connection
 
 _BUSY_MS = 10_000
 _READERS = 4
+_PAGE_BYTES = 8192
 _CHECKPOINT_TRIES = 5
 _CHECKPOINT_MS = 200  # a reader's snapshot is over long before
 
@@ -122,6 +123,8 @@ class Database:
         def opened() -> Connection:
             connection = _connect(self.path)
             self._opened.append(connection)
+            # Holds three vectors of 512 numbers, where the usual page holds one and is half empty.
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")

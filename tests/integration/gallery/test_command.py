@@ -42,14 +42,17 @@ def mien(*arguments: str | Path, code: int = 0) -> str:
 
 
 def told(*arguments: str | Path, code: int = 0) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(mien(*arguments, "--json", code=code))
+    said = mien(*arguments, "--json", code=code)
+    # Logging is not set up here, so that warnings come before the answer.
+    answer: dict[str, Any] = json.loads(said[said.index("{\n") :])
     return answer
 
 
 @pytest.fixture
 def vectors() -> np.ndarray[Any, np.dtype[np.float32]]:
-    made = np.random.default_rng(0).standard_normal((6, DIMENSION)).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    made = np.random.default_rng(0).standard_normal((6, DIMENSION))
+    unit = made / np.linalg.norm(made, axis=1, keepdims=True)
+    return np.asarray(unit, np.float32)
 
 
 def write(folder: Path, kind: str, vectors: np.ndarray[Any, Any], names: list[str]) -> list[Path]:
@@ -143,7 +146,7 @@ def test_a_file_that_is_no_file_of_vectors_is_named(
 def test_pickles_inside_npy_files_are_not_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.array([[{"a": 1}]], dtype=object), allow_pickle=True)
     (tmp_path / "ids.csv").write_text("subject_id\nann\n")
-    given = [tmp_path / "v.npy", "--ids", tmp_path / "ids.csv"]
+    given = (tmp_path / "v.npy", "--ids", tmp_path / "ids.csv")
     assert "npy" in mien("import", *given, "--model", "sface", code=FAILED)
 
 
