@@ -9,6 +9,7 @@ import typer
 
 from services.bench.detect import bench_detect
 from services.bench.embed import bench_embed
+from services.bench.identify import bench_identify
 from services.bench.landmarks import bench_landmarks
 from services.bench.overload import bench_overload
 from services.bench.result import BenchResult
@@ -67,6 +68,17 @@ def overload(
 ) -> None:
     """POST /v1/verify offered twice what it can do: latency of what is accepted, and refusals."""
     _show(bench_overload(command_settings(), seconds), as_json)
+
+
+@app.command()
+def identify(
+    templates: Annotated[int, typer.Option(min=10, help="In the gallery.")] = 100_000,
+    dimension: Annotated[int, typer.Option(min=8, max=4096, help="Of the vectors.")] = 512,
+    queries: Annotated[int, typer.Option(min=10, help="Probes of each of the two.")] = 500,
+    as_json: JsonOption = False,
+) -> None:
+    """One probe after another against the embedded gallery, beside a bare exact faiss scan."""
+    _show(bench_identify(command_settings(), templates, dimension, queries), as_json)
 
 
 @app.command()

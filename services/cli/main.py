@@ -15,6 +15,7 @@ from services.cli import (
     evaluate,
     export,
     faces,
+    gallery,
     mapping,
     models,
     subjects,
@@ -24,6 +25,7 @@ from services.cli.output import err
 from services.cli.train import training_app
 from services.errors import MienError
 from services.evaluation import PairsError
+from services.gallery.vector_files import VectorFileError
 from services.runtime import EngineError
 from services.settings import SettingsError
 from services.telemetry.metrics import version
@@ -51,6 +53,7 @@ app.add_typer(augment.app, name="augment")
 app.add_typer(bench.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(export.app, name="export")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(mapping.app, name="mapping")
 
 
@@ -75,6 +78,7 @@ _FAILURES = (
     SettingsError,
     PairsError,
     TritonExportError,
+    VectorFileError,
 )
 
 

@@ -87,6 +87,10 @@ class Gallery(Protocol):
         """
         ...
 
+    async def put_subjects(self, tenant: str, subjects: Sequence[Subject]) -> None:
+        """Stores many subjects as `put_subject` does, all or none."""
+        ...
+
     async def subject(self, tenant: str, subject_id: str) -> Subject | None:
         """One subject, or None."""
         ...

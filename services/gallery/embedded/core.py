@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +19,8 @@ from services.gallery.embedded.keys import (
     write_key,
 )
 from services.gallery.embedded.rows import CollectionRow, Rows
-from services.gallery.embedded.template_rows import Changes, Place, TemplateRows
-from services.gallery.values import Space
+from services.gallery.embedded.template_rows import Changes, Place, TemplateRows, told_of
+from services.gallery.values import Candidate, Space
 from services.settings import GallerySettings
 
 _Result = TypeVar("_Result")
@@ -41,7 +42,7 @@ class Core:
         keys = master_keys(settings, path)
         self.settings = settings
         self.database = Database(path)
-        self.indexes = Indexes(settings.exact_templates)
+        self.indexes = Indexes(settings.exact_templates, self._told_of)
         self.live: Space | None = None
         self.collections: dict[int, CollectionRow] = {}
         self.places: dict[tuple[str, Space], Place] = {}  # found already; forgotten with spaces
@@ -116,8 +117,11 @@ class Core:
 
     async def close(self) -> None:
         """Waits for what is at work."""
+        await asyncio.to_thread(self.indexes.close)  # first: searches read rows
         await self.database.close()
-        self.indexes.close()
+
+    def _told_of(self, numbers: list[int]) -> dict[int, Candidate]:
+        return self.database.snapshot(lambda connection: told_of(connection, numbers))
 
     def _fitting(self, connection: Connection) -> Rows:
         for key in self._keys:

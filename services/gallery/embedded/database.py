@@ -22,6 +22,7 @@ Connection = sqlite3.Connection
 
 _BUSY_MS = 10_000
 _READERS = 4
+_PAGE_BYTES = 8192
 _CHECKPOINT_TRIES = 5
 _CHECKPOINT_MS = 200  # a reader's snapshot is over long before
 
@@ -86,7 +87,11 @@ class Database:
 
     async def read(self, work: Callable[[Connection], _Result]) -> _Result:
         """Runs work on one consistent state of the database."""
-        return await self._run(self._readers, lambda: _told(lambda: self._snapshot(work)))
+        return await self._run(self._readers, lambda: self.snapshot(work))
+
+    def snapshot(self, work: Callable[[Connection], _Result]) -> _Result:
+        """As `read`, on the thread that calls it, over a connection of that thread's own."""
+        return _told(lambda: self._snapshot(work))
 
     def _snapshot(self, work: Callable[[Connection], _Result]) -> _Result:
         connection: Connection | None = getattr(self._of_thread, "connection", None)
@@ -118,6 +123,8 @@ class Database:
         def opened() -> Connection:
             connection = _connect(self.path)
             self._opened.append(connection)
+            # Holds three vectors of 512 numbers, where the usual page holds one and is half empty.
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")

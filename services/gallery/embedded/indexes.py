@@ -6,16 +6,19 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from services.gallery.embedded.index import VectorIndex
 from services.gallery.embedded.rows import CollectionRow, Connection, Rows
 from services.gallery.embedded.template_rows import Changes, Place, TemplateRows
-from services.gallery.values import Vector
+from services.gallery.values import Candidate, Vector
 
 Hits = list[list[tuple[int, float]]]
+Told = list[list[Candidate]]
+Look = Callable[[list[int]], dict[int, Candidate]]
+"""Tells what is known of templates by number, those that are still there."""
 _MOST_TOGETHER = 64  # probes in one scan
 
 
@@ -23,7 +26,7 @@ _MOST_TOGETHER = 64  # probes in one scan
 class _Waiting:
     queries: Vector
     limit: int
-    answer: asyncio.Future[Hits]
+    answer: asyncio.Future[Told]
 
 
 @dataclass
@@ -39,10 +42,11 @@ class Indexes:
 
     Args:
         exact: most vectors that an index scans as they are.
+        look: called on a search thread, so that a search changes threads only once.
     """
 
-    def __init__(self, exact: int) -> None:
-        self._exact = exact
+    def __init__(self, exact: int, look: Look) -> None:
+        self._exact, self._look = exact, look
         self._indexes: dict[Place, VectorIndex] = {}
         self._loaded: set[int] = set()
         self._lines: dict[Place, _Line] = {}
@@ -120,7 +124,7 @@ class Indexes:
         index = self._indexes.get(place)
         return 0 if index is None else len(index)
 
-    async def search(self, place: Place, queries: Vector, limit: int) -> Hits:
+    async def search(self, place: Place, queries: Vector, limit: int) -> Told:
         """Searches an index; probes that come while one scan runs share the next."""
         waiting = _Waiting(queries, limit, asyncio.get_running_loop().create_future())
         line = self._lines.setdefault(place, _Line())
@@ -130,10 +134,6 @@ class Indexes:
             task = asyncio.create_task(self._work_off(place, line))
             task.add_done_callback(_finished)
         return await waiting.answer
-
-    async def run(self, work: Callable[[], Hits]) -> Hits:
-        """Runs work on a search thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
         """Waits for running searches."""
@@ -154,30 +154,34 @@ class Indexes:
         queries = np.concatenate([one.queries for one in together])
         limit = max(one.limit for one in together)
 
-        def work() -> Hits:
-            index = self._indexes.get(place)
-            if index is None:
-                return [[] for _ in queries]
-            hits: Hits = []
-            for start in range(0, len(queries), _MOST_TOGETHER):
-                hits += index.search(queries[start : start + _MOST_TOGETHER], limit)
-            return hits
-
         try:
-            hits = await self.run(work)
-        except BaseException as error:
+            loop = asyncio.get_running_loop()
+            told = await loop.run_in_executor(self._pool, self._told, place, queries, limit)
+        except Exception as error:
             for one in together:
                 if not one.answer.done():
                     one.answer.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-            return
+            raise
         start = 0
         for one in together:
             end = start + len(one.queries)
             if not one.answer.done():  # its caller may have gone
-                one.answer.set_result([row[: one.limit] for row in hits[start:end]])
+                one.answer.set_result([row[: one.limit] for row in told[start:end]])
             start = end
+
+    def _told(self, place: Place, queries: Vector, limit: int) -> Told:
+        index = self._indexes.get(place)
+        if index is None:
+            return [[] for _ in queries]
+        hits: Hits = []
+        for start in range(0, len(queries), _MOST_TOGETHER):
+            hits += index.search(queries[start : start + _MOST_TOGETHER], limit)
+        known = self._look(list({number for row in hits for number, _ in row}))
+        # What was deleted since the scan has no row, and is not told.
+        return [
+            [replace(known[number], similarity=value) for number, value in row if number in known]
+            for row in hits
+        ]
 
     def _new(self, collection: CollectionRow) -> VectorIndex:
         space = collection.space

@@ -15,7 +15,8 @@ from services.gallery.checks import (
     checked_vectors,
     cursor_row,
 )
-from services.gallery.embedded import deleting, searching, spaces, subjects
+from services.gallery.embedded import deleting, searching, spaces
+from services.gallery.embedded import subjects as subject_calls
 from services.gallery.embedded.core import Core
 from services.gallery.embedded.database import Connection
 from services.gallery.embedded.enrolling import Enrolling, put_job
@@ -90,22 +91,29 @@ class EmbeddedGallery:
 
     async def put_subject(self, tenant: str, subject: Subject, *, new: bool = False) -> Subject:
         """See `Gallery.put_subject`."""
-        return await subjects.put(
+        return await subject_calls.put(
             self._core, checked_tenant(tenant), checked_subject(subject), new=new
         )
 
+    async def put_subjects(self, tenant: str, subjects: Sequence[Subject]) -> None:
+        """See `Gallery.put_subjects`."""
+        checked_tenant(tenant)
+        await subject_calls.put_all(self._core, tenant, [checked_subject(one) for one in subjects])
+
     async def subject(self, tenant: str, subject_id: str) -> Subject | None:
         """See `Gallery.subject`."""
-        return await subjects.get(self._core, checked_tenant(tenant), subject_id)
+        return await subject_calls.get(self._core, checked_tenant(tenant), subject_id)
 
     async def subjects(self, tenant: str, cursor: str = "", limit: int = 100) -> Page[Subject]:
         """See `Gallery.subjects`."""
         checked_tenant(tenant)
-        return await subjects.page(self._core, tenant, cursor_row(cursor), checked_limit(limit))
+        return await subject_calls.page(
+            self._core, tenant, cursor_row(cursor), checked_limit(limit)
+        )
 
     async def set_consent(self, tenant: str, subject_id: str, *, given: bool) -> Subject:
         """See `Gallery.set_consent`."""
-        return await subjects.set_consent(
+        return await subject_calls.set_consent(
             self._core, checked_tenant(tenant), subject_id, given=given
         )
 
@@ -129,7 +137,7 @@ class EmbeddedGallery:
 
     async def templates(self, tenant: str, subject_id: str) -> list[Template]:
         """See `Gallery.templates`."""
-        return await subjects.templates(self._core, checked_tenant(tenant), subject_id)
+        return await subject_calls.templates(self._core, checked_tenant(tenant), subject_id)
 
     async def delete_template(self, tenant: str, template_id: str) -> DeletionReport:
         """See `Gallery.delete_template`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from services.errors import Errors, MienError
 from services.gallery.checks import cursor_of
@@ -23,6 +24,17 @@ async def put(core: Core, tenant: str, subject: Subject, *, new: bool) -> Subjec
         return _stored(core, connection, changes, owner, subject)
 
     return await core.commit(work)
+
+
+async def put_all(core: Core, tenant: str, subjects: Sequence[Subject]) -> None:
+    """See `Gallery.put_subjects`."""
+
+    def work(connection: Connection, changes: Changes) -> None:
+        owner = core.rows.made_tenant(connection, tenant)
+        for subject in subjects:
+            _stored(core, connection, changes, owner, subject)
+
+    await core.commit(work)
 
 
 async def set_consent(core: Core, tenant: str, subject_id: str, *, given: bool) -> Subject:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from services.gallery.embedded.rows import CollectionRow, Connection, Rows, TenantRow
-from services.gallery.values import Space, Template, Vector
+from services.gallery.values import Candidate, Space, Template, Vector
 
 Place = tuple[int, int]
 """Numbers of a tenant and a collection: where a search index belongs."""
 
+_ROWS_AT_ONCE = 500  # SQLite takes more variables, but not in every build
 _TEMPLATES = (
     "SELECT t.number, t.id, s.id, t.map, t.confidence, t.quality, t.pictures, t.created, t.sealed, "
     "n.name FROM templates t JOIN subjects s ON s.number = t.subject "
@@ -212,3 +213,20 @@ def _place(
 ) -> tuple[str, ...]:
     """What a sealed vector is bound to."""
     return ("template", tenant.name, subject_id, template_id, space.key, mapped_by)
+
+
+def told_of(connection: Connection, numbers: Sequence[int]) -> dict[int, Candidate]:
+    """What is told of templates that may be found, by number; the similarity is still 0."""
+    known: dict[int, Candidate] = {}
+    for start in range(0, len(numbers), _ROWS_AT_ONCE):
+        some = numbers[start : start + _ROWS_AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        rows = connection.execute(
+            "SELECT t.number, s.id, t.id, t.map, t.confidence, t.quality "  # noqa: S608 - marks alone
+            "FROM templates t JOIN subjects s ON s.number = t.subject "
+            f"WHERE s.consent = 1 AND t.number IN ({marks})",
+            some,
+        )
+        for number, subject, template, mapped_by, confidence, quality in rows:
+            known[number] = Candidate(subject, template, 0.0, mapped_by, confidence, quality)
+    return known

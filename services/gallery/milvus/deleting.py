@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from services.errors import Errors, MienError
+from services.gallery.checks import checked_id
 from services.gallery.milvus.connection import Connection
 from services.gallery.milvus.enrolling import of_keys
 from services.gallery.milvus.tables import JOBS, KEYS, SUBJECTS, subject_key
@@ -22,10 +23,11 @@ async def delete_subject(
     subject_id: str,
 ) -> DeletionReport:
     """Deletes a subject; see `Gallery.delete_subject`."""
-    key = (tenant, subject_id)
-    if key not in await templates.subjects([key]):
+    key, where = (tenant, subject_id), of_subject(tenant, checked_id(subject_id, "subject_id"))
+    there = len(await templates.subjects([key]))
+    # What another process left of a subject that is gone can be deleted too.
+    if not there and not await _left(connection, spaces, where):
         raise MienError(Errors.SUBJECT_UNKNOWN, "There is no such subject.")
-    where = of_subject(tenant, subject_id)
     rows, found = await _deleted(connection, spaces, where)
     keys = await connection.count(KEYS, of_keys(tenant, subject_id))
     await connection.delete(KEYS, of_keys(tenant, subject_id))
@@ -42,7 +44,7 @@ async def delete_subject(
         "search": await _left(connection, spaces, where + " and searchable == true"),
     }
     return DeletionReport(
-        subject_id, 1, rows, found, keys, remaining, overwritten=False, at=time.time()
+        subject_id, there, rows, found, keys, remaining, overwritten=False, at=time.time()
     )
 
 

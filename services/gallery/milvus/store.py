@@ -126,6 +126,27 @@ class MilvusGallery:
                 raise MienError(Errors.SUBJECT_EXISTS, "There is such a subject already.")
             return await self._stored(tenant, subject, before)
 
+    async def put_subjects(self, tenant: str, subjects: Sequence[Subject]) -> None:
+        """See `Gallery.put_subjects`."""
+        checked_tenant(tenant)
+        latest = {one.id: checked_subject(one) for one in subjects}
+        async with self._writing:
+            known = await self._templates.subjects((tenant, name) for name in latest)
+            changed = [
+                one
+                for name, one in latest.items()
+                if (before := known.get((tenant, name))) is None or before.consent == one.consent
+            ]
+            rows = []
+            for one in changed:
+                before = known.get((tenant, one.id))
+                created = one.created if before is None else before.created
+                rows.append(subject_row(tenant, dataclasses.replace(one, created=created)))
+            await self._connection.put(SUBJECTS, rows)
+            for name, one in latest.items():
+                if one not in changed:  # its templates leave search or come back
+                    await self._stored(tenant, one, known[tenant, name])
+
     async def subject(self, tenant: str, subject_id: str) -> Subject | None:
         """See `Gallery.subject`."""
         checked_tenant(tenant)

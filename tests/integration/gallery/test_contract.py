@@ -263,6 +263,26 @@ async def test_names_and_metadata_come_back_as_they_were_given(house: House) -> 
     assert (renamed.name, renamed.created) == ("Ann", stored.created)
 
 
+async def test_many_subjects_are_stored_at_once_with_their_consent(house: House) -> None:
+    await enrol(house.gallery, 1, 2)
+    many = [Subject(f"person-{number}", "N", {}, number != 1, 5.0) for number in range(4)]
+    await house.gallery.put_subjects(ACME, many)
+    async for gallery in house.now_and_reopened():
+        page = await gallery.subjects(ACME)
+        assert [(one.id, one.consent) for one in page.rows] == [
+            ("person-0", True),
+            ("person-1", False),
+            ("person-2", True),
+            ("person-3", True),
+        ]
+        assert page.rows[0].created == 5.0
+        assert page.rows[1].created > 5.0, "who was here before keeps the time of that"
+        assert await found(gallery, 1) == ["person-2"]
+    with refused(Errors.INVALID_REQUEST):
+        await house.gallery.put_subjects(ACME, [Subject("fine"), Subject("not fine")])
+    assert await house.gallery.subject(ACME, "fine") is None
+
+
 async def test_paging_shows_each_that_stays_once_while_others_come_and_go(
     gallery: Gallery,
 ) -> None:
