@@ -62,9 +62,7 @@ def test_json_enrols_as_multipart_does(api: httpx.Client, obama: bytes) -> None:
     assert similarities["json"] > 0.99
 
 
-def test_one_poor_picture_refuses_them_all(
-    api: httpx.Client, obama: bytes, both: bytes
-) -> None:
+def test_one_poor_picture_refuses_them_all(api: httpx.Client, obama: bytes, both: bytes) -> None:
     response = enrol(api, "s", obama, faceless(), both)
     assert response.status_code == 200
     answer = response.json()

@@ -48,6 +48,7 @@ def test_who_is_seen_is_said_with_all_that_it_rests_on(
     assert [one.subject_id for one in face.candidates] == ["o", "b"]
     first, second = face.candidates
     assert first.similarity >= first.threshold == answer.threshold > second.similarity
+    assert face.margin is not None
     assert face.margin == pytest.approx(first.similarity - second.similarity, abs=1e-5)
     assert face.margin >= face.least_margin > 0
     assert first.model.model_dump() == {**identity, "map": None}
@@ -294,9 +295,7 @@ def test_the_metrics_count_without_naming_anybody(
     ):
         assert line in text
     (size,) = [
-        line.split()[1]
-        for line in text.splitlines()
-        if line.startswith("mien_gallery_templates ")
+        line.split()[1] for line in text.splitlines() if line.startswith("mien_gallery_templates ")
     ]
     assert float(size) >= 1
     for private in ("somebody-special", "nobody-special", tenant):

@@ -65,13 +65,15 @@ def test_pages_hold_every_subject_once(light_api: httpx.Client) -> None:
     ids = [f"s-{number}" for number in range(5)]
     for one in ids:
         light_api.post("/v1/subjects", json={"id": one})
-    seen, cursor = [], ""
+    seen: list[str] = []
+    cursor: str | None = ""
     for _ in range(3):
         page = light_api.get("/v1/subjects", params={"limit": 2, "cursor": cursor}).json()
         assert len(page["subjects"]) <= 2
         seen += [one["id"] for one in page["subjects"]]
         cursor = page["cursor"]
-    assert (seen, cursor) == (ids, None)
+    assert seen == ids
+    assert cursor is None
 
 
 @pytest.mark.parametrize(
