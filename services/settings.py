@@ -216,6 +216,12 @@ class MigrationSettings(_Group):
     follow_seconds: float = Field(
         2.0, gt=0, description="how often a run that has caught up looks for new templates"
     )
+    shadow: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of identifications that the target's model is asked too, for a report",
+    )
     renew: bool = Field(
         False,
         description="subjects that are recognised by a mapped template and well seen get a native "

@@ -25,6 +25,7 @@ from services.migration import Migrations, PlanOptions, Record, State
 from services.migration.local import local_migrations
 from services.migration.report import summary, write_report
 from services.migration.run import Told
+from services.migration.shadow import Tally, tally_text, write_tally
 
 app = typer.Typer(
     help="Move a gallery from one model to the next, without photographs.", no_args_is_help=True
@@ -152,6 +153,28 @@ def rollback(
     _command(
         name, as_json, lambda migrations, one: migrations.rollback(one, accept_loss=accept_loss)
     )
+
+
+@app.command()
+def shadow(
+    name: IdArgument = "",
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Write shadow.json, shadow.md and shadow.png here.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare what both models answer to live queries, while MIEN_MIGRATION__SHADOW is above 0."""
+
+    async def work(migrations: Migrations) -> Tally:
+        return await migrations.shadow((await _chosen(migrations, name)).id)
+
+    tally = _do(work, ())
+    if folder is not None:
+        write_tally(tally, folder)
+    if as_json:
+        print_json(tally.shown())
+        return
+    out.print(tally_text(tally), markup=False)
 
 
 @app.command()

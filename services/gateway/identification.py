@@ -23,6 +23,7 @@ from services.gateway.search_decision import (
     face_identity,
     search_point,
 )
+from services.gateway.shadowing import Shadowing
 from services.migration.renewal import Renewal
 from services.rpc.mien.v1 import model_pb2
 from services.telemetry import Stopwatch, get_logger
@@ -94,6 +95,7 @@ class Identifier:
         self._work = work
         self._models = models
         self._renewal = Renewal(work.settings.migration)
+        self._shadowing = Shadowing(work, models)
 
     async def identify(self, tenant: str, command: IdentifyCommand) -> IdentifyAnswer:
         """Says who is seen.
@@ -172,6 +174,10 @@ class Identifier:
         ]
         if faces:
             await self._renew(tenant, live.space, point, told, embedded.vectors)
+            if not point.own:
+                crops = [face.crop for face in faces if face.crop is not None]
+                answers = [one.identification for one in told]
+                self._shadowing.look(tenant, live, crops, answers, point.native.fpir)
         return _by_picture(pictures, told)
 
     async def _renew(

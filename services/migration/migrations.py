@@ -16,6 +16,7 @@ from services.migration.lease import Lease, is_held, leased, now
 from services.migration.plan import Plan, make_plan
 from services.migration.record import Record, SpaceRecord, State
 from services.migration.run import WISH, Run, Told, Tools
+from services.migration.shadow import Tally, forget, tally_of
 from services.migration.spaces import source_space, target_space
 from services.migration.switching import Rollback, switch
 from services.rpc.mien.v1 import mapping_pb2
@@ -217,6 +218,14 @@ class Migrations:
             await Rollback(self._tools, record, lease).work(accept_loss=accept_loss)
             return record
 
+    async def shadow(self, name: str) -> Tally:
+        """What the next model would have answered to live queries (`MIEN_MIGRATION__SHADOW`).
+
+        Raises:
+            MienError: MIGRATION_UNKNOWN.
+        """
+        return await tally_of(self._gallery, (await self.get(name)).target.space())
+
     async def discard(self, name: str) -> int:
         """Forgets a migration and deletes what it has made; returns how many templates.
 
@@ -231,6 +240,7 @@ class Migrations:
                 raise MienError(Errors.MIGRATION_STATE, "Its target is live; roll back first.")
             if any(one.space == target for one in await self._gallery.collections()):
                 dropped = await self._gallery.drop_collection(target)
+            await forget(self._gallery, target)
             for prefix in (records.PREFIX, WISH):
                 await self._gallery.delete_job(prefix + name)
         return dropped

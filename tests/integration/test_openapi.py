@@ -48,8 +48,8 @@ def test_the_description_is_openapi_3_1(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations]
     assert sorted(ids) == [
         "createSubject", "deleteSubject", "deleteTemplate", "describeGallery", "detect", "enrol",
-        "enrolMany", "getMigration", "getSubject", "identify", "listMigrations", "listModels",
-        "listSubjects", "live", "pauseMigration", "planMigration", "ready", "resumeMigration",
+        "enrolMany", "getMigration", "getShadowReport", "getSubject", "identify", "listMigrations",
+        "listModels", "listSubjects", "live", "pauseMigration", "planMigration", "ready", "resumeMigration",
         "rollBackMigration", "setConsent", "startMigration", "switchMigration", "verify",
         "verifySubject",
     ]  # fmt: skip

@@ -137,6 +137,24 @@ class PlanOut(_Strict):
     request_id: str
 
 
+class ShadowOut(_Strict):
+    """Answers of the live model beside those of the next, faces."""
+
+    looked: int
+    same: int = Field(description="both know the same subject")
+    other: int = Field(description="they know different ones")
+    lost: int = Field(description="only the live model knows anybody")
+    gained: int = Field(description="only the next one does")
+    neither: int
+    agreement: float | None = Field(description="share with the same answer")
+    live_leads: list[int] = Field(
+        description="faces by 40 bins, -0.5 to 0.5, of the first candidate's similarity over its "
+        "threshold"
+    )
+    next_leads: list[int]
+    request_id: str
+
+
 def add_migrations(app: FastAPI, access: MigrationAccess) -> None:
     """Adds the routes.
 
@@ -186,6 +204,19 @@ def add_migrations(app: FastAPI, access: MigrationAccess) -> None:
     async def get(request: Request, id: str) -> Response:  # noqa: A002 - the path's name
         migrations = await access.migrations()
         return await _answer(request, migrations, await migrations.get(id), ONE)
+
+    @app.get(
+        f"{ONE}/shadow",
+        response_model=ShadowOut,
+        operation_id="getShadowReport",
+        summary="Compare what both models answered to live queries.",
+        tags=["migrations"],
+        responses=problems.responses(*_SEEN),
+    )
+    async def shadow(request: Request, id: str) -> Response:  # noqa: A002
+        tally = await (await access.migrations()).shadow(id)
+        shown = ShadowOut(**tally.shown(), request_id=id_of(request))
+        return ok(f"{ONE}/shadow", shown)
 
     for word, about in (
         ("start", "Fill the new collection in the background, and follow the old one."),

@@ -99,7 +99,7 @@ def _card(network: Path, source: EmbedderCard, target: EmbedderCard) -> dict[str
 @pytest.fixture
 def api(home: Path, obama: bytes, biden: bytes) -> Iterator[httpx.Client]:
     _add_map(home, [obama, biden])
-    settings = _settings(home, renew=True, renew_min_quality=0, renew_fpir=0.01)
+    settings = _settings(home, renew=True, renew_min_quality=0, renew_fpir=0.01, shadow=1.0)
     first = settings.enrolment.model_copy(update={"model": _SOURCE})
     with (
         mien_in_thread(settings.model_copy(update={"enrolment": first})) as mien,
@@ -137,6 +137,13 @@ def test_people_enrolled_with_one_model_are_identified_by_the_next_without_their
     while api.get(path).json()["migration"]["state"] != "caught_up":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert _first(api, obama2)[1]["model"]["name"] == _SOURCE
+    while not (seen := api.get(f"{path}/shadow").json())["looked"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (seen["looked"], seen["same"], seen["agreement"]) == (1, 1, 1.0)
+    assert sum(seen["live_leads"]) == sum(seen["next_leads"]) == 1
+
     assert api.post(f"{path}/switch").json()["migration"]["state"] == "switched"
 
     for file, subject in ((obama2, "o"), (biden2, "b")):
