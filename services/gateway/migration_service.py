@@ -135,6 +135,19 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
 
         return await answer(context, "RollBackMigration", work)
 
+    async def GetShadowReport(  # noqa: N802 - gRPC's name
+        self, request: migration_pb2.GetShadowReportRequest, context: _Context
+    ) -> migration_pb2.GetShadowReportResponse:
+        """Compares what both models answered to live queries."""
+
+        async def work(request_id: str) -> migration_pb2.GetShadowReportResponse:
+            tally = await (await self._access.migrations()).shadow(request.id)
+            return migration_pb2.GetShadowReportResponse(
+                **tally.model_dump(), request_id=request_id
+            )
+
+        return await answer(context, "GetShadowReport", work)
+
     async def _start(
         self, request: migration_pb2.StartMigrationRequest | migration_pb2.ResumeMigrationRequest
     ) -> migration_pb2.Migration:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 
-from models.zoo import MapCard, Zoo, ZooError
+from models.zoo import Zoo
 from services.errors import Errors, MienError
-from services.gallery import Gallery, Space
+from services.gallery import Gallery
 from services.gallery.values import Job
-from services.gateway.mapping_client import MappingClient, reference
+from services.gateway.mapping_client import MappingClient
 from services.migration import record as records
 from services.migration.lease import Lease, is_held, leased, now
-from services.migration.plan import Plan, make_plan
-from services.migration.record import Record, SpaceRecord, State
+from services.migration.plan import Plan
+from services.migration.planner import Planner, PlanOptions
+from services.migration.record import Record, State
 from services.migration.run import WISH, Run, Told, Tools
 from services.migration.shadow import Tally, forget, tally_of
-from services.migration.spaces import source_space, target_space
 from services.migration.switching import Rollback, switch
-from services.rpc.mien.v1 import mapping_pb2
 from services.settings import Settings
 from services.telemetry import get_logger
 
@@ -31,23 +29,6 @@ _PAUSE_SECONDS = 20.0
 _LOOK = 0.1
 _REFUSED = 1.0  # seconds after which a start that is refused has said so
 _AT_WORK = (State.RUNNING, State.CAUGHT_UP)
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """What a plan asks.
-
-    Attributes:
-        map: name or name@version; empty where one served map takes the live model's vectors.
-        fmr: live false-match rate; None for the default of the settings.
-        sample: most templates that are looked at.
-        weak_below: confidence below which a template is weak; None for the card's own level.
-    """
-
-    map: str = ""
-    fmr: float | None = None
-    sample: int = 5000
-    weak_below: float | None = None
 
 
 class Migrations:
@@ -65,7 +46,8 @@ class Migrations:
     def __init__(
         self, gallery: Gallery, mapping: MappingClient, settings: Settings, zoo: Zoo | None = None
     ) -> None:
-        self._gallery, self._mapping, self._settings, self._zoo = gallery, mapping, settings, zoo
+        self._gallery, self._settings = gallery, settings
+        self._planner = Planner(gallery, mapping, settings.decision.default_fmr, zoo)
         self._tools = Tools(gallery, mapping, settings.migration)
         self._tasks: dict[str, asyncio.Task[Record]] = {}
 
@@ -85,29 +67,14 @@ class Migrations:
         """Whether somebody works on a migration now."""
         return await is_held(self._gallery, name)
 
-    async def plan(self, options: PlanOptions = PlanOptions()) -> Plan:
+    async def plan(self, options: PlanOptions | None = None) -> Plan:
         """Looks at gallery and map, and says what to expect. Only the plan itself is stored.
 
         Raises:
             MienError: GALLERY_EMPTY; MODEL_UNKNOWN for a map that is not served;
                 IDENTITY_MISMATCH for one that takes other vectors than the live ones.
         """
-        live = await self._gallery.live()
-        if live is None:
-            raise MienError(Errors.GALLERY_EMPTY, "There is nothing to migrate yet.")
-        info = await self._map(options.map, live)
-        plan = await make_plan(
-            self._gallery,
-            self._mapping,
-            (live, target_space(info)),
-            info,
-            self._card(info),
-            fmr=options.fmr or self._settings.decision.default_fmr,
-            sample=options.sample,
-            weak_below=options.weak_below,
-        )
-        await self._note(plan, info)
-        return plan
+        return await self._planner.plan(options or PlanOptions())
 
     async def run(
         self,
@@ -290,59 +257,6 @@ class Migrations:
                     Errors.MIGRATION_STATE,
                     f"The same target is filled by {other.id}; discard that one first.",
                 )
-
-    async def _map(self, name: str, live: Space) -> mapping_pb2.MapInfo:
-        """The map that is meant.
-
-        Raises:
-            MienError: MODEL_UNKNOWN, IDENTITY_MISMATCH, or INVALID_REQUEST where several fit.
-        """
-        if name:
-            await self._mapping.refresh()  # a new map may be served under an old name
-            info = await self._mapping.map_info(name)
-            source_space(info, live)
-            return info
-        fitting = []
-        for info in await self._mapping.refresh():
-            with contextlib.suppress(MienError):
-                source_space(info, live)
-                fitting.append(info)
-        if len(fitting) == 1:
-            return fitting[0]
-        served = ", ".join(reference(one) for one in fitting)
-        raise MienError(
-            Errors.INVALID_REQUEST if fitting else Errors.MODEL_UNKNOWN,
-            f"Several maps take vectors of {live.reference}: {served}."
-            if fitting
-            else f"No map that is served takes vectors of {live.reference}.",
-            field="map",
-        )
-
-    def _card(self, info: mapping_pb2.MapInfo) -> MapCard | None:
-        """The map's card, if this very map is known here."""
-        if self._zoo is None:
-            return None
-        try:
-            card = self._zoo.map(reference(info))
-        except ZooError:
-            return None
-        return card if card.weights.sha256 == info.weights_sha256 else None
-
-    async def _note(self, plan: Plan, info: mapping_pb2.MapInfo) -> None:
-        """Makes the record of what was planned, unless work on it has begun."""
-        old = await records.known(self._gallery, plan.id)
-        if old is not None and old.state is not State.PLANNED:
-            return
-        record = Record(
-            id=plan.id,
-            source=SpaceRecord.of(plan.source),
-            target=SpaceRecord.of(plan.target),
-            map=plan.map,
-            map_sha256=info.weights_sha256,
-            weak_below=plan.weak_below,
-            total=plan.templates,
-        )
-        await self._gallery.put_job(record.job())
 
 
 def _ended(task: asyncio.Task[Record]) -> None:

@@ -140,6 +140,8 @@ def test_a_migration_over_grpc(served: tuple[Mien, str, Path]) -> None:
         assert back.state == migration_pb2.MIGRATION_STATE_ROLLED_BACK
         (listed,) = stub.ListMigrations(migration_pb2.ListMigrationsRequest()).migrations
         assert listed.state == back.state
+        seen = stub.GetShadowReport(migration_pb2.GetShadowReportRequest(id=name))
+        assert (seen.looked, len(seen.live_leads)) == (0, 40)
     assert home.exists()
 
 

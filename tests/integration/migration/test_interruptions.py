@@ -45,7 +45,7 @@ from tests.integration.migration.migrating import (
 from tests.integration.tiny_mapping import loaded, serving, source, units
 
 COUNT = 2000
-KILLS = 4
+KILLS = 10
 _START_SECONDS = 60
 
 
@@ -95,7 +95,7 @@ async def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
     rng = random.Random(7)  # noqa: S311 - moments, not secrets
     reads = [0]
     for _ in range(KILLS):
-        await asyncio.to_thread(_killed, home, name, rng.uniform(0.0, 0.4))
+        await asyncio.to_thread(_killed, home, name, rng.uniform(0.0, 0.25))
         reads.append(_read_of(home, name))
     assert reads == sorted(set(reads)), "a kill that moved nothing tests nothing"
     assert reads[-1] < COUNT, "the run was over before it was killed"

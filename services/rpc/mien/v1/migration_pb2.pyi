@@ -780,3 +780,83 @@ class RollBackMigrationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollBackMigrationResponse: _TypeAlias = RollBackMigrationResponse  # noqa: Y015
+
+@_typing.final
+class GetShadowReportRequest(_message.Message):
+    """Asks how both models answered to live queries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the migration."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShadowReportRequest: _TypeAlias = GetShadowReportRequest  # noqa: Y015
+
+@_typing.final
+class GetShadowReportResponse(_message.Message):
+    """Answers of the live model beside those of the next, counted in faces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOOKED_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    GAINED_FIELD_NUMBER: _builtins.int
+    NEITHER_FIELD_NUMBER: _builtins.int
+    LIVE_LEADS_FIELD_NUMBER: _builtins.int
+    NEXT_LEADS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    looked: _builtins.int
+    """Faces that both were asked about."""
+    same: _builtins.int
+    """Both know the same subject."""
+    other: _builtins.int
+    """They know different ones."""
+    lost: _builtins.int
+    """Only the live model knows anybody."""
+    gained: _builtins.int
+    """Only the next one does."""
+    neither: _builtins.int
+    """Neither does."""
+    request_id: _builtins.str
+    """Id of the request."""
+    @_builtins.property
+    def live_leads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """By 40 bins, -0.5 to 0.5, of the first candidate's similarity over its threshold: the live model."""
+
+    @_builtins.property
+    def next_leads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Likewise, of the next model."""
+
+    def __init__(
+        self,
+        *,
+        looked: _builtins.int = ...,
+        same: _builtins.int = ...,
+        other: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        gained: _builtins.int = ...,
+        neither: _builtins.int = ...,
+        live_leads: _abc.Iterable[_builtins.int] | None = ...,
+        next_leads: _abc.Iterable[_builtins.int] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gained", b"gained", "live_leads", b"live_leads", "looked", b"looked", "lost", b"lost", "neither", b"neither", "next_leads", b"next_leads", "other", b"other", "request_id", b"request_id", "same", b"same"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShadowReportResponse: _TypeAlias = GetShadowReportResponse  # noqa: Y015

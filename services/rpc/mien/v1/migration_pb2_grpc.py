@@ -76,6 +76,11 @@ class MigrationServiceStub:
                 request_serializer=mien_dot_v1_dot_migration__pb2.RollBackMigrationRequest.SerializeToString,
                 response_deserializer=mien_dot_v1_dot_migration__pb2.RollBackMigrationResponse.FromString,
                 _registered_method=True)
+        self.GetShadowReport = channel.unary_unary(
+                '/mien.v1.MigrationService/GetShadowReport',
+                request_serializer=mien_dot_v1_dot_migration__pb2.GetShadowReportRequest.SerializeToString,
+                response_deserializer=mien_dot_v1_dot_migration__pb2.GetShadowReportResponse.FromString,
+                _registered_method=True)
 
 
 class MigrationServiceServicer:
@@ -139,6 +144,13 @@ class MigrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetShadowReport(self, request, context):
+        """Compares what both models answered to live queries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MigrationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +193,11 @@ def add_MigrationServiceServicer_to_server(servicer, server):
                     servicer.RollBackMigration,
                     request_deserializer=mien_dot_v1_dot_migration__pb2.RollBackMigrationRequest.FromString,
                     response_serializer=mien_dot_v1_dot_migration__pb2.RollBackMigrationResponse.SerializeToString,
+            ),
+            'GetShadowReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetShadowReport,
+                    request_deserializer=mien_dot_v1_dot_migration__pb2.GetShadowReportRequest.FromString,
+                    response_serializer=mien_dot_v1_dot_migration__pb2.GetShadowReportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -401,6 +418,33 @@ class MigrationService:
             '/mien.v1.MigrationService/RollBackMigration',
             mien_dot_v1_dot_migration__pb2.RollBackMigrationRequest.SerializeToString,
             mien_dot_v1_dot_migration__pb2.RollBackMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetShadowReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mien.v1.MigrationService/GetShadowReport',
+            mien_dot_v1_dot_migration__pb2.GetShadowReportRequest.SerializeToString,
+            mien_dot_v1_dot_migration__pb2.GetShadowReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class MigrationServiceStub:
     """Catches up, then makes the new model live, in one step. Refused before the run was at its end."""
     RollBackMigration: _grpc.UnaryUnaryMultiCallable[_migration_pb2.RollBackMigrationRequest, _migration_pb2.RollBackMigrationResponse]
     """Makes the old model live again; what was enrolled since is mapped back where a map leads there."""
+    GetShadowReport: _grpc.UnaryUnaryMultiCallable[_migration_pb2.GetShadowReportRequest, _migration_pb2.GetShadowReportResponse]
+    """Compares what both models answered to live queries."""
 
 @_typing.type_check_only
 class MigrationServiceAsyncStub(MigrationServiceStub):
@@ -75,6 +77,8 @@ class MigrationServiceAsyncStub(MigrationServiceStub):
     """Catches up, then makes the new model live, in one step. Refused before the run was at its end."""
     RollBackMigration: _aio.UnaryUnaryMultiCallable[_migration_pb2.RollBackMigrationRequest, _migration_pb2.RollBackMigrationResponse]  # type: ignore[assignment]
     """Makes the old model live again; what was enrolled since is mapped back where a map leads there."""
+    GetShadowReport: _aio.UnaryUnaryMultiCallable[_migration_pb2.GetShadowReportRequest, _migration_pb2.GetShadowReportResponse]  # type: ignore[assignment]
+    """Compares what both models answered to live queries."""
 
 class MigrationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Moves the gallery from one embedding model to the next, without photographs. For operators. Every
@@ -144,5 +148,13 @@ class MigrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_migration_pb2.RollBackMigrationResponse, _abc.Awaitable[_migration_pb2.RollBackMigrationResponse]]:
         """Makes the old model live again; what was enrolled since is mapped back where a map leads there."""
+
+    @_abc_1.abstractmethod
+    def GetShadowReport(
+        self,
+        request: _migration_pb2.GetShadowReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_migration_pb2.GetShadowReportResponse, _abc.Awaitable[_migration_pb2.GetShadowReportResponse]]:
+        """Compares what both models answered to live queries."""
 
 def add_MigrationServiceServicer_to_server(servicer: MigrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
