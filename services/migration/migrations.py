@@ -15,7 +15,7 @@ from services.migration.lease import Lease, is_held, leased, now
 from services.migration.plan import Plan
 from services.migration.planner import Planner, PlanOptions
 from services.migration.record import Record, State
-from services.migration.run import WISH, Run, Told, Tools
+from services.migration.run import WISH, PauseWished, Run, Told, Tools
 from services.migration.shadow import Tally, forget, tally_of
 from services.migration.switching import Rollback, switch
 from services.settings import Settings
@@ -166,7 +166,13 @@ class Migrations:
         async with leased(self._gallery, name, self._settings.migration.lease_seconds) as lease:
             await self._gallery.delete_job(WISH + name)
             run = await self._run(name, lease)
-            await switch(self._tools, run, accept_loss=accept_loss)
+            try:
+                await switch(self._tools, run, accept_loss=accept_loss)
+            except PauseWished as wish:
+                await self._gallery.delete_job(WISH + name)
+                raise MienError(
+                    Errors.MIGRATION_STATE, "It was paused before it could be switched."
+                ) from wish
             return run.record
 
     async def rollback(self, name: str, *, accept_loss: bool = False) -> Record:

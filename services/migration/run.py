@@ -100,7 +100,7 @@ class Run:
             await self.catch_up()
             while follow:
                 await self._nap(self._settings.follow_seconds)
-                await self.catch_up()
+                await self.catch_up(closely=False)
         except PauseWished:
             await self._stop(State.PAUSED)
             await self._gallery.delete_job(WISH + self.record.id)
@@ -110,10 +110,14 @@ class Run:
                 await self._stop(State.FAILED)
             raise
 
-    async def catch_up(self) -> None:
-        """Moves all that the target has not got yet."""
+    async def catch_up(self, *, closely: bool = True) -> None:
+        """Moves all that the target has not got yet.
+
+        Args:
+            closely: look also whether the source's latest write was seen, which costs a count.
+        """
         page = await self._next(self.record.cursor)
-        while page or not await self._is_at_end():
+        while page or (closely and not await self._is_at_end()):
             # The next batch is read while this one is mapped and stored.
             after = page[-1].sequence if page else self.record.cursor
             ahead = asyncio.create_task(self._next(after))

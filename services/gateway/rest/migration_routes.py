@@ -20,8 +20,8 @@ from services.gateway.rest.migration_schemas import (
     MigrationsOut,
     PlanIn,
     PlanOut,
+    RunIn,
     ShadowOut,
-    StartIn,
     WeakOut,
 )
 from services.gateway.rest.replies import id_of, ok
@@ -161,10 +161,10 @@ def _add_start(app: FastAPI, access: MigrationAccess, word: str, about: str) -> 
         summary=about,
         tags=["migrations"],
         responses=problems.responses(*_KNOWN),
-        openapi_extra=_optional(StartIn),
+        openapi_extra=_optional(RunIn),
     )
     async def start(request: Request, id: str) -> Response:  # noqa: A002
-        asked = await _read(request, StartIn)
+        asked = await _read(request, RunIn)
         migrations = await access.migrations()
         started = await migrations.start(id, rate=asked.rate)
         return await _answer(request, migrations, started, f"{ONE}/{word}")

@@ -24,7 +24,7 @@ class PlanIn(_Strict):
     )
 
 
-class StartIn(_Strict):
+class RunIn(_Strict):
     """How a migration runs."""
 
     rate: float | None = Field(
