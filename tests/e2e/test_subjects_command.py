@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,8 @@ import pytest
 from tests.integration.harness import MienProcess, fresh_gallery, run_mien
 from tests.integration.pictures import faceless, jpeg, portrait
 from tests.integration.subjects.people import pictures
+
+BLOCK = re.compile(r"^```(?:bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 class Desk:
@@ -68,6 +75,42 @@ def test_subjects_are_created_and_shown(desk: Desk) -> None:
     assert desk.json("subjects", "show", "s-1")["templates"] == []
     assert desk.json("subjects", "list", "--tenant", "other")["subjects"] == []
     assert desk("subjects", "create", "s-2", "--metadata", "no sign")[0] == 3
+
+
+def test_the_documents_examples_run(mien_home: Path, portraits: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "subjects.md").read_text(encoding="utf-8")
+    for subject, picture in (("s-1", "obama.jpg"), ("s-2", "biden.jpg")):
+        (tmp_path / "people" / subject).mkdir(parents=True)
+        shutil.copy(portraits / picture, tmp_path / "people" / subject)
+    # In place of the zip command, which not every machine has.
+    shutil.make_archive(str(tmp_path / "people"), "zip", tmp_path / "people")
+    for file in portraits.glob("*.jpg"):
+        shutil.copy(file, tmp_path)
+    with (tmp_path / "log").open("wb") as log, MienProcess(mien_home, log) as server:
+        server.wait_until_ready()
+
+        def told(start: str, *command: str) -> str:
+            (code,) = [body for body in BLOCK.findall(page) if body.startswith(start)]
+            code = code.replace(":8000", f":{server.http_port}").replace("zip -q", ": zip -q")
+            code = code.replace(":50051", f":{server.grpc_port}")
+            done = subprocess.run(
+                [*command, code], cwd=tmp_path, capture_output=True, text=True, check=False,
+                timeout=120, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        answers = told("M=http", "bash", "-euc")
+        assert answers.count('"request_id"') == 7
+        assert '"outcome":"enrolled"' in answers
+        assert '"verified":true' in answers
+        assert "urn:mien:error" not in answers
+        lines = told("import grpc", sys.executable, "-c").splitlines()
+        assert lines[:3] == ["0 s-1 stored", "1 s-2 stored", "2 s-3 duplicate_subject"]
+        assert lines[3:] == ["IDENTIFICATION_DECISION_KNOWN s-1"]
+        rows = [json.loads(line) for line in told("zip -q", "bash", "-euc").splitlines()]
+        assert [one["outcome"] for one in rows] == ["enrolled", "enrolled"]
+        server.stop()
 
 
 def test_the_log_holds_nothing_of_the_people(
