@@ -12,7 +12,7 @@ from models.zoo import Zoo
 from services.embedding import load_embedder
 from services.enhancement import load_enhancer
 from services.enhancement.enhancer import Poor
-from services.evaluation.shrink import shrink
+from services.evaluation.alteration import shrink
 from services.gateway.faces import MEASURING_CROP, FaceChoice
 from services.gateway.server import load_pipeline
 from services.runtime import EngineOptions
