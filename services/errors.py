@@ -62,7 +62,7 @@ class Errors(Enum):
         "The request is too large",
         413,
         _S.RESOURCE_EXHAUSTED,
-        "Send fewer or smaller pictures.",
+        "Send fewer or smaller pictures, or fewer vectors in one call.",
     )
     IMAGE_EMPTY = ErrorKind(
         "image_empty",
@@ -132,7 +132,7 @@ class Errors(Enum):
         "The model is not known",
         404,
         _S.NOT_FOUND,
-        "`GET /v1/models` lists the models that are served.",
+        "`GET /v1/models` lists the models that are served, `ListMaps` the maps.",
     )
     ENHANCER_UNKNOWN = ErrorKind(
         "enhancer_unknown",
@@ -140,6 +140,14 @@ class Errors(Enum):
         404,
         _S.NOT_FOUND,
         "`ListEnhancers` names those that are; `MIEN_ENHANCEMENT__MODELS` says which are loaded.",
+    )
+    IDENTITY_MISMATCH = ErrorKind(
+        "identity_mismatch",
+        "The vectors are not of the model that is asked for",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Send vectors of exactly the model, weights and preprocessing that the map was made for, "
+        "as that model gave them; `ListMaps` names them.",
     )
     THRESHOLD_UNKNOWN = ErrorKind(
         "threshold_unknown",
@@ -198,6 +206,13 @@ class Errors(Enum):
         503,
         _S.UNAVAILABLE,
         "Try again; if it lasts, look at the enhancement service's health.",
+    )
+    MAPPING_UNAVAILABLE = ErrorKind(
+        "mapping_unavailable",
+        "The mapping service does not answer",
+        503,
+        _S.UNAVAILABLE,
+        "Try again; if it lasts, look at the mapping service's health.",
     )
     DEADLINE_EXCEEDED = ErrorKind(
         "deadline_exceeded",

@@ -14,8 +14,11 @@ from services.enhancement import InProcessLink as EnhancementLink
 from services.gateway.core import Gateway
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import FaceEnhancement
+from services.gateway.mapping_client import MappingClient
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.server import face_enhancement, load_pipeline
+from services.mapping import InProcessLink as MappingLink
+from services.mapping import MappingService, load_mapper
 from services.settings import Settings
 
 
@@ -28,21 +31,47 @@ class LocalMien:
         pipeline: its work on one picture.
         embedding: its way to the embedding service, which runs in this process too.
         enhancement: what mends poor faces.
+        mapping: its way to the mapping service.
     """
 
     gateway: Gateway
     pipeline: PicturePipeline
     embedding: EmbeddingClient
     enhancement: FaceEnhancement
+    mapping: MappingClient
 
 
 @asynccontextmanager
-async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterator[LocalMien]:
-    """Loads the pipeline and the embedders.
+async def local_mapping(settings: Settings, maps: tuple[str, ...]) -> AsyncIterator[MappingClient]:
+    """Loads maps alone, for work on vectors.
+
+    Args:
+        settings: limits and engine.
+        maps: as name or name@version.
+
+    Raises:
+        ZooError: a map is not known, or its weights are not here.
+        EngineError: no engine can run a map.
+    """
+    zoo = Zoo(settings.home)
+    mappers = [await asyncio.to_thread(load_mapper, zoo, one, settings.engine) for one in maps]
+    service = MappingService(mappers, settings.mapping)
+    try:
+        yield MappingClient(MappingLink(service), settings.gateway.timeout_seconds)
+    finally:
+        await service.close()
+
+
+@asynccontextmanager
+async def local_mien(
+    settings: Settings, models: tuple[str, ...], maps: tuple[str, ...] = ()
+) -> AsyncIterator[LocalMien]:
+    """Loads the pipeline, the embedders and some maps.
 
     Args:
         settings: limits and engine.
         models: embedders; the first is the default.
+        maps: maps of vectors; none by default.
 
     Raises:
         ZooError: a model is not known, or its weights are not here.
@@ -62,7 +91,8 @@ async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterat
     enhancement = face_enhancement(link, settings)
     gateway = Gateway(pipeline, client, enhancement, settings)
     try:
-        yield LocalMien(gateway, pipeline, client, enhancement)
+        async with local_mapping(settings, maps) as mapping:
+            yield LocalMien(gateway, pipeline, client, enhancement, mapping)
     finally:
         await gateway.close()
         await service.close()

@@ -218,9 +218,20 @@ def complete_card(
     Raises:
         pydantic.ValidationError: names each field at fault.
     """
-    merged = {"kind": "embedder", **(defaults or {}), **fields}
-    merged["weights"] = weights.model_dump()
-    return EmbedderCard.model_validate(merged)
+    return EmbedderCard.model_validate(_completed(fields, weights, defaults))
+
+
+def complete_map_card(
+    fields: dict[str, Any], weights: Weights, defaults: dict[str, Any] | None = None
+) -> MapCard:
+    """Makes a map's card likewise."""
+    return MapCard.model_validate(_completed(fields, weights, defaults))
+
+
+def _completed(
+    fields: dict[str, Any], weights: Weights, defaults: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {**(defaults or {}), **fields, "weights": weights.model_dump()}
 
 
 def latest(versions: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from models.zoo import AnyCard, EmbedderCard, ModelThreshold, Zoo, ZooError
+from models.zoo import AnyCard, EmbedderCard, ModelThreshold, Zoo, ZooError, kind_of
 from services.cli.alterations import ProbeLightOption, ProbeSideOption
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
@@ -20,6 +20,7 @@ from services.evaluation.calibration import fit, for_card, picture_set
 from services.evaluation.extract import Extraction, ExtractionPlan, extract
 from services.gateway.faces import FaceChoice, Selection
 from services.local import local_mien
+from services.mapping import probe_map
 
 app = typer.Typer(help="The models: list, show, pull, add, calibrate.", no_args_is_help=True)
 
@@ -83,11 +84,23 @@ def add(
     card: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Card, JSON.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Register an embedder of your own from an ONNX file and a card.
+    """Register an embedder or a map of your own from an ONNX file and a card.
 
-    The card needs `name` and `output.dimension`; docs/models.md lists the rest.
+    An embedder's card needs `name` and `output.dimension`; docs/models.md lists the rest. A map's
+    card is what `mien mapping fit` wrote beside the file (docs/mapping.md).
     """
-    added = Zoo(command_settings().home).add(weights, card, probe_embedder)
+    zoo = Zoo(command_settings().home)
+    if kind_of(card) == "map":
+        made = zoo.add_map(weights, card, probe_map)
+        if as_json:
+            sys.stdout.write(made.model_dump_json(indent=2) + "\n")
+            return
+        out.print(
+            f"{made.reference} is registered: {made.source.reference} to {made.target.reference}. "
+            "To be served: mien serve mapping"
+        )
+        return
+    added = zoo.add(weights, card, probe_embedder)
     if as_json:
         sys.stdout.write(added.model_dump_json(indent=2) + "\n")
         return
