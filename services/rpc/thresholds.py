@@ -8,14 +8,16 @@ from models.zoo import ModelThreshold
 from services.rpc.mien.v1 import model_pb2
 
 
+def threshold_message(one: ModelThreshold) -> model_pb2.Threshold:
+    """One threshold."""
+    return model_pb2.Threshold(
+        fmr=one.fmr,
+        similarity=one.similarity,
+        interval_low=one.interval[0],
+        interval_high=one.interval[1],
+    )
+
+
 def threshold_messages(thresholds: Iterable[ModelThreshold]) -> list[model_pb2.Threshold]:
-    """The thresholds, strictest last."""
-    return [
-        model_pb2.Threshold(
-            fmr=one.fmr,
-            similarity=one.similarity,
-            interval_low=one.interval[0],
-            interval_high=one.interval[1],
-        )
-        for one in sorted(thresholds, key=lambda one: -one.fmr)
-    ]
+    """All of them, strictest last."""
+    return [threshold_message(one) for one in sorted(thresholds, key=lambda one: -one.fmr)]
