@@ -30,7 +30,7 @@ from models.conversion.dlib_layers import (
     read_network,
 )
 from models.conversion.errors import ConversionError
-from models.conversion.graph import Graph
+from models.conversion.graph import INPUT, Graph
 
 Shape = tuple[int, int, int]
 Maps = tuple[str, Shape]
@@ -71,7 +71,7 @@ class _Walk:
     def __init__(self, network: DlibNetwork) -> None:
         self.graph = Graph("dlib-resnet", network.height, network.width)
         self.vector: str | None = None
-        self._now: Maps = ("image", (3, network.height, network.width))
+        self._now: Maps = (INPUT, (3, network.height, network.width))
         self._marked: Maps | None = None
         self._before: Maps | None = None
 

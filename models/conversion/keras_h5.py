@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.conversion.errors import ConversionError
-from models.conversion.graph import Graph
+from models.conversion.graph import INPUT, Graph
 
 Weight = NDArray[np.float64]
 Config = dict[str, Any]
@@ -66,7 +66,7 @@ def to_onnx(source: Path) -> bytes:
             return _Keras(file["model_weights"], layers).convert(_only(config["output_layers"]))
     except OSError as error:
         raise ConversionError(f"{source.name} is no HDF5 file, or is damaged.") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise ConversionError(
             f"{source.name} is damaged, or no Keras file of the kind that Mien converts: {error}"
         ) from error
@@ -111,7 +111,7 @@ class _Keras:
         if channels != 3:
             raise ConversionError("The network does not take pictures of three channels.")
         self._graph = Graph("keras", height, width)
-        self._made = {first.name: "image"}
+        self._made = {first.name: INPUT}
         self._dimension = 0
 
     def convert(self, output: str) -> bytes:
