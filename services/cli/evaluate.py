@@ -120,7 +120,8 @@ def evaluate_groups(
     chosen = card.threshold(fmr)
     if chosen is None or card.output.metric != "cosine":
         raise PairsError(f"{card.reference} has no cosine threshold for FMR {fmr:g}.")
-    if (card.input.width, card.input.template_scale) != (card.input.height, 1.0):
+    crop = card.input
+    if (crop.width, crop.template, crop.template_scale) != (crop.height, "arcface", 1.0):
         raise PairsError(f"{card.reference} takes other crops than the data's.")
     faces = read_labelled(data, card.input.height)
     embedder = load_configured(zoo, model, settings.engine)

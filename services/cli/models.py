@@ -65,11 +65,15 @@ def show(model: NameArgument) -> None:
 
 @app.command()
 def pull(
-    models: Annotated[list[str] | None, typer.Argument(help="Models; all if none.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models; if none, all but those that are pulled on request."),
+    ] = None,
 ) -> None:
-    """Download weights that are missing, check their SHA-256, and keep them."""
+    """Download weights that are missing, check their SHA-256, convert them if need be."""
     zoo = Zoo(command_settings().home)
-    for card in [zoo.card(model) for model in models] if models else zoo.cards():
+    usual = [card for card in zoo.cards() if not card.weights.on_request]
+    for card in [zoo.card(model) for model in models] if models else usual:
         with downloading(card.reference) as progress:
             zoo.pull(card, progress)
         out.print(
