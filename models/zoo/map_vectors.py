@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from models.zoo.map_card import MapEnd
 
 LENGTH_TOLERANCE = 1e-3
+"""How far from 1 the length of a vector may be. One that was kept in half precision is off by up to
+5e-4 (2 to the power of -11); one further off was never scaled to length 1, or is no vector."""
+
 _MIN_LENGTH = 1e-6
 
 
