@@ -143,11 +143,11 @@ class Errors(Enum):
     )
     IDENTITY_MISMATCH = ErrorKind(
         "identity_mismatch",
-        "The vectors are not of the model that is asked for",
-        422,
-        _S.INVALID_ARGUMENT,
-        "Send vectors of exactly the model, weights and preprocessing that the map was made for, "
-        "as that model gave them; `ListMaps` names them.",
+        "The vectors are of another model version",
+        409,
+        _S.FAILED_PRECONDITION,
+        "Embed again with the version that is live; a map takes vectors of exactly the model, "
+        "weights and preprocessing that it was made for (`ListMaps`).",
     )
     THRESHOLD_UNKNOWN = ErrorKind(
         "threshold_unknown",
@@ -213,6 +213,83 @@ class Errors(Enum):
         503,
         _S.UNAVAILABLE,
         "Try again; if it lasts, look at the mapping service's health.",
+    )
+    SUBJECT_UNKNOWN = ErrorKind(
+        "subject_unknown",
+        "There is no such subject",
+        404,
+        _S.NOT_FOUND,
+        "Check the id; it may have been deleted.",
+    )
+    SUBJECT_EXISTS = ErrorKind(
+        "subject_exists",
+        "There is such a subject already",
+        409,
+        _S.ALREADY_EXISTS,
+        "Choose another id, or change the subject that is there.",
+    )
+    TEMPLATE_UNKNOWN = ErrorKind(
+        "template_unknown",
+        "There is no such template",
+        404,
+        _S.NOT_FOUND,
+        "Check the id; it may have been deleted with its subject.",
+    )
+    TEMPLATE_INVALID = ErrorKind(
+        "template_invalid",
+        "The template cannot be stored or compared",
+        422,
+        _S.INVALID_ARGUMENT,
+        "Send finite vectors of the model's dimension, and numbers within their ranges.",
+    )
+    CONSENT_WITHDRAWN = ErrorKind(
+        "consent_withdrawn",
+        "The subject has withdrawn consent",
+        409,
+        _S.FAILED_PRECONDITION,
+        "Give consent again before anything is enrolled.",
+    )
+    IDEMPOTENCY_KEY_REUSED = ErrorKind(
+        "idempotency_key_reused",
+        "The idempotency key belongs to another request",
+        409,
+        _S.ALREADY_EXISTS,
+        "Send a key of its own with every enrolment, and the same one only to repeat it.",
+    )
+    COLLECTION_UNKNOWN = ErrorKind(
+        "collection_unknown",
+        "The gallery has no templates of that model version",
+        404,
+        _S.NOT_FOUND,
+        "`mien gallery info` lists the versions that it has.",
+    )
+    COLLECTION_LIVE = ErrorKind(
+        "collection_live",
+        "The model version is live",
+        409,
+        _S.FAILED_PRECONDITION,
+        "Switch to another version first.",
+    )
+    GALLERY_EMPTY = ErrorKind(
+        "gallery_empty",
+        "The gallery holds nothing yet",
+        409,
+        _S.FAILED_PRECONDITION,
+        "Enrol somebody first.",
+    )
+    MIGRATION_BEHIND = ErrorKind(
+        "migration_behind",
+        "Templates have come that the migration has not seen",
+        409,
+        _S.ABORTED,
+        "Run the migration again until it has caught up, then switch.",
+    )
+    GALLERY_UNAVAILABLE = ErrorKind(
+        "gallery_unavailable",
+        "The gallery cannot be used",
+        503,
+        _S.UNAVAILABLE,
+        "Try again; if it lasts, look at the log and at `MIEN_GALLERY__URI`.",
     )
     DEADLINE_EXCEEDED = ErrorKind(
         "deadline_exceeded",

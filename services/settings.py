@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -162,6 +162,41 @@ class MappingSettings(QueueSettings):
     queue_rows: int = Field(8192, ge=1, description="most vectors that wait; more are refused")
 
 
+class GallerySettings(_Group):
+    """Where subjects and templates are kept, and how they are searched."""
+
+    uri: str = Field(
+        "",
+        description="sqlite:PATH, http(s)://HOST:PORT of Milvus, or milvus-lite:PATH; "
+        "none: gallery.sqlite3 in `home`",
+    )
+    token: SecretStr = Field(SecretStr(""), description="of the Milvus server, if it asks for one")
+    master_key: SecretStr = Field(
+        SecretStr(""),
+        description="32 bytes as base64, which the keys of the embedded gallery are wrapped with; "
+        "none: master_key_file",
+    )
+    master_key_file: Path | None = Field(
+        None, description="file of the master key; none: made beside the database, with its name"
+    )
+    exact_templates: int = Field(
+        200_000,
+        ge=0,
+        description="tenants with more templates are searched by 8-bit codes, and the best "
+        "compared exactly",
+    )
+    fpir: float = Field(
+        0.01, gt=0, lt=1, description="false-positive identification rate if none is named"
+    )
+    margin_decades: float = Field(
+        1.0,
+        ge=0,
+        le=6,
+        description="ambiguous: the second is nearer to the first than thresholds of false-match "
+        "rates so many powers of ten apart",
+    )
+
+
 class EngineSettings(_Group):
     """What runs the networks."""
 
@@ -195,6 +230,7 @@ class Settings(BaseSettings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     enhancement: EnhancementSettings = EnhancementSettings()
     mapping: MappingSettings = MappingSettings()
+    gallery: GallerySettings = GallerySettings()
     engine: EngineSettings = EngineSettings()
 
     @classmethod

@@ -9,6 +9,7 @@ import typer
 
 from services.bench.detect import bench_detect
 from services.bench.embed import bench_embed
+from services.bench.identify import bench_identify
 from services.bench.landmarks import bench_landmarks
 from services.bench.map import bench_map
 from services.bench.overload import bench_overload
@@ -79,6 +80,17 @@ def map_vectors(
 ) -> None:
     """The mapping service beside its bare engine; mapping a vector beside extracting it anew."""
     _show(bench_map(command_settings(), name, seconds, concurrency), as_json)
+
+
+@app.command()
+def identify(
+    templates: Annotated[int, typer.Option(min=10, help="In the gallery.")] = 100_000,
+    dimension: Annotated[int, typer.Option(min=8, max=4096, help="Of the vectors.")] = 512,
+    queries: Annotated[int, typer.Option(min=10, help="Probes of each of the two.")] = 500,
+    as_json: JsonOption = False,
+) -> None:
+    """One probe after another against the embedded gallery, beside a bare exact faiss scan."""
+    _show(bench_identify(command_settings(), templates, dimension, queries), as_json)
 
 
 @app.command()

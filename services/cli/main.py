@@ -8,11 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from models.zoo import FetchError, ZooError
-from services.cli import augment, bench, engines, evaluate, export, faces, mapping, models, system
+from services.cli import (
+    augment,
+    bench,
+    engines,
+    evaluate,
+    export,
+    faces,
+    gallery,
+    mapping,
+    models,
+    system,
+)
 from services.cli.output import err
 from services.cli.train import training_app
 from services.errors import MienError
 from services.evaluation import PairsError
+from services.gallery.vector_files import VectorFileError
 from services.runtime import EngineError
 from services.settings import SettingsError
 from services.telemetry.metrics import version
@@ -38,6 +50,7 @@ app.add_typer(augment.app, name="augment")
 app.add_typer(bench.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(export.app, name="export")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(mapping.app, name="mapping")
 
 
@@ -62,6 +75,7 @@ _FAILURES = (
     SettingsError,
     PairsError,
     TritonExportError,
+    VectorFileError,
 )
 
 

@@ -32,7 +32,7 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def counting(title: str, total: int) -> Iterator[Any]:
+def counting(title: str, total: int | None) -> Iterator[Any]:
     """A progress bar with time left, on standard error; yields what advances it by a count."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
