@@ -1,5 +1,5 @@
 # Mien for the CPU: one image for every service, chosen by command (`serve gateway`,
-# `serve embedding`, `serve enhancement`, or `serve` alone for all of them in one process).
+# `serve embedding`, `serve enhancement`, `serve mapping`, or `serve` alone for all in one process).
 
 # A tag and not a digest: the base gets Debian's and Python's security fixes under its tag, and the
 # image is meant to be built anew for each release. Who needs bit-for-bit builds puts the digest of
@@ -51,7 +51,8 @@ ENV PATH=/opt/mien/bin:$PATH \
     MIEN_GATEWAY__HTTP_HOST=0.0.0.0 \
     MIEN_GATEWAY__GRPC_HOST=0.0.0.0 \
     MIEN_EMBEDDING__HOST=0.0.0.0 \
-    MIEN_ENHANCEMENT__HOST=0.0.0.0
+    MIEN_ENHANCEMENT__HOST=0.0.0.0 \
+    MIEN_MAPPING__HOST=0.0.0.0
 
 # Only the models that an operator adds. The released weights beside it stay part of the image: in a
 # volume, those of an older release would hide those of a newer one.
@@ -59,8 +60,8 @@ VOLUME /var/lib/mien/models
 
 USER 10001:10001
 WORKDIR /tmp
-# REST, gRPC; embedding and enhancement service, each with its metrics.
-EXPOSE 8000 50051 50052 8001 50053 8002
+# REST, gRPC; embedding, enhancement and mapping service, each with its metrics.
+EXPOSE 8000 50051 50052 8001 50053 8002 50054 8003
 
 # For the gateway and for all in one process. The other services speak no HTTP but metrics and the
 # inference protocol: there, use `mien health 127.0.0.1:50052`, as docker-compose.yml does. No proxy:

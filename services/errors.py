@@ -62,7 +62,7 @@ class Errors(Enum):
         "The request is too large",
         413,
         _S.RESOURCE_EXHAUSTED,
-        "Send fewer or smaller pictures.",
+        "Send fewer or smaller pictures, or fewer vectors in one call.",
     )
     IMAGE_EMPTY = ErrorKind(
         "image_empty",
@@ -132,7 +132,7 @@ class Errors(Enum):
         "The model is not known",
         404,
         _S.NOT_FOUND,
-        "`GET /v1/models` lists the models that are served.",
+        "`GET /v1/models` lists the models that are served, `ListMaps` the maps.",
     )
     ENHANCER_UNKNOWN = ErrorKind(
         "enhancer_unknown",
@@ -140,6 +140,14 @@ class Errors(Enum):
         404,
         _S.NOT_FOUND,
         "`ListEnhancers` names those that are; `MIEN_ENHANCEMENT__MODELS` says which are loaded.",
+    )
+    IDENTITY_MISMATCH = ErrorKind(
+        "identity_mismatch",
+        "The vectors are of another model version",
+        409,
+        _S.FAILED_PRECONDITION,
+        "Embed again with the version that is live; a map takes vectors of exactly the model, "
+        "weights and preprocessing that it was made for (`ListMaps`).",
     )
     THRESHOLD_UNKNOWN = ErrorKind(
         "threshold_unknown",
@@ -199,6 +207,13 @@ class Errors(Enum):
         _S.UNAVAILABLE,
         "Try again; if it lasts, look at the enhancement service's health.",
     )
+    MAPPING_UNAVAILABLE = ErrorKind(
+        "mapping_unavailable",
+        "The mapping service does not answer",
+        503,
+        _S.UNAVAILABLE,
+        "Try again; if it lasts, look at the mapping service's health.",
+    )
     SUBJECT_UNKNOWN = ErrorKind(
         "subject_unknown",
         "There is no such subject",
@@ -255,13 +270,6 @@ class Errors(Enum):
         409,
         _S.ALREADY_EXISTS,
         "Send a key of its own with every enrolment, and the same one only to repeat it.",
-    )
-    IDENTITY_MISMATCH = ErrorKind(
-        "identity_mismatch",
-        "The vectors are of another model version",
-        409,
-        _S.FAILED_PRECONDITION,
-        "Embed again with the version that is live.",
     )
     COLLECTION_UNKNOWN = ErrorKind(
         "collection_unknown",

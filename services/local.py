@@ -17,8 +17,11 @@ from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import FaceEnhancement
 from services.gateway.face_work import FaceWork
 from services.gateway.gallery_core import GalleryGateway, thresholds_of_cards
+from services.gateway.mapping_client import MappingClient
 from services.gateway.pipeline import PicturePipeline
 from services.gateway.server import face_enhancement, load_pipeline
+from services.mapping import InProcessLink as MappingLink
+from services.mapping import MappingService, load_mapper
 from services.settings import Settings
 
 
@@ -31,6 +34,7 @@ class LocalMien:
         pipeline: its work on one picture.
         embedding: its way to the embedding service, which runs in this process too.
         enhancement: what mends poor faces.
+        mapping: its way to the mapping service.
         gallery: stored people; opened when it is first asked.
     """
 
@@ -38,16 +42,41 @@ class LocalMien:
     pipeline: PicturePipeline
     embedding: EmbeddingClient
     enhancement: FaceEnhancement
+    mapping: MappingClient
     gallery: GalleryGateway
 
 
 @asynccontextmanager
-async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterator[LocalMien]:
-    """Loads the pipeline and the embedders.
+async def local_mapping(settings: Settings, maps: tuple[str, ...]) -> AsyncIterator[MappingClient]:
+    """Loads maps alone, for work on vectors.
+
+    Args:
+        settings: limits and engine.
+        maps: as name or name@version.
+
+    Raises:
+        ZooError: a map is not known, or its weights are not here.
+        EngineError: no engine can run a map.
+    """
+    zoo = Zoo(settings.home)
+    mappers = [await asyncio.to_thread(load_mapper, zoo, one, settings.engine) for one in maps]
+    service = MappingService(mappers, settings.mapping)
+    try:
+        yield MappingClient(MappingLink(service), settings.gateway.timeout_seconds)
+    finally:
+        await service.close()
+
+
+@asynccontextmanager
+async def local_mien(
+    settings: Settings, models: tuple[str, ...], maps: tuple[str, ...] = ()
+) -> AsyncIterator[LocalMien]:
+    """Loads the pipeline, the embedders and some maps.
 
     Args:
         settings: limits and engine.
         models: embedders; the first is the default.
+        maps: maps of vectors; none by default.
 
     Raises:
         ZooError: a model is not known, or its weights are not here.
@@ -69,7 +98,8 @@ async def local_mien(settings: Settings, models: tuple[str, ...]) -> AsyncIterat
     work = FaceWork(pipeline, client, enhancement, gateway.capacity, settings)
     gallery = GalleryGateway(work, lambda: open_gallery(settings), thresholds_of_cards(zoo))
     try:
-        yield LocalMien(gateway, pipeline, client, enhancement, gallery)
+        async with local_mapping(settings, maps) as mapping:
+            yield LocalMien(gateway, pipeline, client, enhancement, mapping, gallery)
     finally:
         await gallery.access.close()
         await gateway.close()

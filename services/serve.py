@@ -31,13 +31,14 @@ from services.enhancement import InProcessLink as EnhancementInProcess
 from services.gateway import embedding_client, enhancement_client
 from services.gateway.server import GatewayServer
 from services.http_server import HttpServer
+from services.mapping import Mapper, MappingServer, load_mapper
 from services.model_server import ModelServer
 from services.settings import Settings, SettingsError
 from services.telemetry import get_logger, mark_build
 
 _log = get_logger(__name__)
 
-Service = Literal["all", "gateway", "embedding", "enhancement"]
+Service = Literal["all", "gateway", "embedding", "enhancement", "mapping"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ class Running:
         grpc_address: the gateway's gRPC.
         embedding_address: the embedding service's gRPC.
         enhancement_address: the enhancement service's gRPC.
+        mapping_address: the mapping service's gRPC.
     """
 
     rest_url: str | None = None
     grpc_address: str | None = None
     embedding_address: str | None = None
     enhancement_address: str | None = None
+    mapping_address: str | None = None
 
 
 @asynccontextmanager
@@ -84,6 +87,11 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
                 raise SettingsError("MIEN_ENHANCEMENT__MODELS: name the enhancers to be served")
             server = await house.enhancement()
             yield Running(house.alone(server, service), enhancement_address=server.address)
+        elif service == "mapping":
+            if not map_names(settings, zoo):
+                _log.warning("there is no map to serve; `mien models add` brings one")
+            server = await house.mapping()
+            yield Running(house.alone(server, service), mapping_address=server.address)
         else:
             yield await house.gateway(service)
 
@@ -121,6 +129,15 @@ class _House:
         await self._start(server)
         return server
 
+    async def mapping(self, address: str | None = None) -> MappingServer:
+        """Starts the mapping service, at the settings' address if none is given."""
+        settings = self._settings
+        loaded = await asyncio.to_thread(_load_maps, settings, self._zoo)
+        address = address or f"{settings.mapping.host}:{settings.mapping.port}"
+        server = MappingServer(loaded, address, settings.mapping)
+        await self._start(server)
+        return server
+
     async def gateway(self, service: Service) -> Running:
         """Starts the gateway, and for "all" what it is not told to find elsewhere."""
         settings, here = self._settings, service == "all"
@@ -145,12 +162,23 @@ class _House:
             enhancer = await self.enhancement(self._socket("enhancement"))
             enhancement_address = enhancer.address
             mending = EnhancementInProcess(enhancer.service)
+        mapping_address = None
+        if here and map_names(settings, self._zoo):
+            mapping_address = (await self.mapping(self._socket("mapping"))).address
         server = GatewayServer(settings, self._zoo, link, mending)
         self._stack.push_async_callback(server.stop, self._grace)
         await server.start()
-        return Running(server.rest_url, server.grpc_address, embedding_address, enhancement_address)
+        return Running(
+            server.rest_url,
+            server.grpc_address,
+            embedding_address,
+            enhancement_address,
+            mapping_address,
+        )
 
-    def alone(self, server: ModelServer, service: Literal["embedding", "enhancement"]) -> str:
+    def alone(
+        self, server: ModelServer, service: Literal["embedding", "enhancement", "mapping"]
+    ) -> str:
         """Serves the inference protocol and metrics of a service by itself; gives the address."""
         own = getattr(self._settings, service)
         http = HttpServer(
@@ -204,6 +232,17 @@ def _load_embedding(settings: Settings, zoo: Zoo) -> list[Embedder]:
 def _load_enhancers(settings: Settings, zoo: Zoo) -> list[Enhancer]:
     models = settings.enhancement.models
     return [load_enhancer(zoo, reference, settings.engine) for reference in models]
+
+
+def map_names(settings: Settings, zoo: Zoo) -> tuple[str, ...]:
+    """The maps that are to be served: those of the settings, or the newest of each known map."""
+    named = settings.mapping.models
+    cards = zoo.maps() if named is None else [zoo.map(name) for name in named]
+    return tuple(dict.fromkeys(card.reference for card in cards))  # two names may be of one map
+
+
+def _load_maps(settings: Settings, zoo: Zoo) -> list[Mapper]:
+    return [load_mapper(zoo, one, settings.engine) for one in map_names(settings, zoo)]
 
 
 def _load_frontalizers(

@@ -146,6 +146,22 @@ class EnhancementSettings(QueueSettings):
     )
 
 
+class MappingSettings(QueueSettings):
+    """The mapping service. A vector is little work, so its batches and its queue are longer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 50054
+    http_port: Port = Field(
+        8003, description="inference protocol over REST, and metrics, when it runs by itself"
+    )
+    models: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = Field(
+        None, description="maps to load; unset: the newest of each that is known here; empty: none"
+    )
+    max_batch: int = Field(1024, ge=1, description="most vectors in one batch of a call")
+    batch_rows: int = Field(16, ge=1, description="most vectors in one inference")
+    queue_rows: int = Field(8192, ge=1, description="most vectors that wait; more are refused")
+
+
 class GallerySettings(_Group):
     """Where subjects and templates are kept, and how they are searched."""
 
@@ -240,6 +256,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     enhancement: EnhancementSettings = EnhancementSettings()
+    mapping: MappingSettings = MappingSettings()
     gallery: GallerySettings = GallerySettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     identification: IdentificationSettings = IdentificationSettings()

@@ -157,3 +157,81 @@ def write_enhancer(path: Path, side: int = 112) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
     return path
+
+
+def map_matrix(source: int, target: int) -> NDArray[np.float32]:
+    """What the map multiplies its vectors with."""
+    values = np.random.default_rng(source * 100 + target).standard_normal((source, target))
+    return values.astype(np.float32)
+
+
+def expected_mapped(
+    vectors: NDArray[np.float32], target: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors (N x target, of length 1) and confidences (N) of the map, without any engine."""
+    made = vectors.astype(np.float64) @ map_matrix(vectors.shape[1], target)
+    lengths = np.linalg.norm(made, axis=1)
+    return (made / lengths[:, None]).astype(np.float32), np.tanh(lengths / 8).astype(np.float32)
+
+
+def write_map(
+    path: Path,
+    source: int = 8,
+    target: int = 10,
+    *,
+    face: bool = False,
+    long: bool = False,
+    dead: bool = False,
+    sure: float = 1 / 8,
+) -> Path:
+    """Writes a map of N x source unit vectors to N x target ones, and a confidence.
+
+    Args:
+        path: the ONNX file.
+        source: dimension.
+        target: dimension.
+        face: also give a picture, N x 3 x 4 x 4, as no map may.
+        long: leave the vectors as long as they come.
+        dead: give values that are not numbers.
+        sure: what lengths are multiplied with; the confidence is the hyperbolic tangent.
+    """
+    matrix = map_matrix(source, target) * (np.float32(np.nan) if dead else np.float32(1))
+    nodes = [
+        helper.make_node("MatMul", ["vector", "matrix"], ["made"]),
+        helper.make_node("ReduceL2", ["made"], ["length"], axes=[1], keepdims=1),
+        helper.make_node("Identity", ["made"], ["mapped"])
+        if long
+        else helper.make_node("Div", ["made", "length"], ["mapped"]),
+        helper.make_node("Mul", ["length", "share"], ["part"]),
+        helper.make_node("Tanh", ["part"], ["confidence"])
+        if sure < 1
+        else helper.make_node("Identity", ["part"], ["confidence"]),
+    ]
+    initial = [
+        numpy_helper.from_array(matrix, "matrix"),
+        numpy_helper.from_array(np.array([sure], np.float32), "share"),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("mapped", TensorProto.FLOAT, ["n", target]),
+        helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["n", 1]),
+    ]
+    if face:
+        pixels = np.ones((target, 48), np.float32)
+        shape = np.array([-1, 3, 4, 4], np.int64)
+        initial += [
+            numpy_helper.from_array(pixels, "pixels"),
+            numpy_helper.from_array(shape, "shape"),
+        ]
+        nodes += [
+            helper.make_node("MatMul", ["made", "pixels"], ["flat"]),
+            helper.make_node("Reshape", ["flat", "shape"], ["image"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 4, 4]))
+    graph = helper.make_graph(
+        nodes,
+        "tiny map",
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", source])],
+        outputs,
+        initial,
+    )
+    return _save(graph, path)

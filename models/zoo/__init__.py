@@ -1,5 +1,6 @@
 """The released models: their cards, where their weights come from, and how to find them."""
 
+from models.zoo.adding import kind_of
 from models.zoo.card import (
     AnyCard,
     CropInput,
@@ -12,9 +13,10 @@ from models.zoo.card import (
 )
 from models.zoo.card_base import ModelThreshold
 from models.zoo.enhancer_card import EnhancerCard
+from models.zoo.errors import UnknownModelError, WeightsMissingError, ZooError
 from models.zoo.fetch import FetchError
 from models.zoo.map_card import MapCard
-from models.zoo.zoo import UnknownModelError, WeightsMissingError, Zoo, ZooError, packaged_zoo
+from models.zoo.zoo import Zoo, packaged_zoo
 
 __all__ = [
     "AnyCard",
@@ -31,6 +33,7 @@ __all__ = [
     "WeightsMissingError",
     "Zoo",
     "ZooError",
+    "kind_of",
     "packaged_zoo",
     "read_card",
     "write_card",

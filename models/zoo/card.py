@@ -40,8 +40,10 @@ class CropInput(Strict):
     mean: PerChannel = (0.0, 0.0, 0.0)
     std: PerChannel = (1.0, 1.0, 1.0)
     per_image_whitening: bool = False
-    template: Literal["arcface"] = Field(
-        default="arcface", description="five-point template, scaled from 112x112 to the crop's size"
+    template: Literal["arcface", "dlib"] = Field(
+        default="arcface",
+        description="five-point template, scaled to the crop's size from 112x112 (ArcFace's) or "
+        "150x150 (dlib's)",
     )
     template_scale: float = Field(
         default=1.0, gt=0.3, lt=3.0, description="enlarges the face about the template's centre"
@@ -218,9 +220,20 @@ def complete_card(
     Raises:
         pydantic.ValidationError: names each field at fault.
     """
-    merged = {"kind": "embedder", **(defaults or {}), **fields}
-    merged["weights"] = weights.model_dump()
-    return EmbedderCard.model_validate(merged)
+    return EmbedderCard.model_validate(_completed(fields, weights, defaults))
+
+
+def complete_map_card(
+    fields: dict[str, Any], weights: Weights, defaults: dict[str, Any] | None = None
+) -> MapCard:
+    """Makes a map's card likewise."""
+    return MapCard.model_validate(_completed(fields, weights, defaults))
+
+
+def _completed(
+    fields: dict[str, Any], weights: Weights, defaults: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {**(defaults or {}), **fields, "weights": weights.model_dump()}
 
 
 def latest(versions: Sequence[str]) -> str:

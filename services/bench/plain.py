@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
 from models.zoo import Zoo
 from services.embedding import load_configured
@@ -17,12 +18,14 @@ class PlainLoop:
 
     Args:
         settings: of detector and engine.
+        model: embedder; the settings' first if none is named.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, model: str = "") -> None:
         zoo = Zoo(settings.home)
         self.detector = load_detector(zoo, settings)
-        self.embedder = load_configured(zoo, settings.embedding.models[0], settings.engine)
+        name = model or settings.embedding.models[0]
+        self.embedder = load_configured(zoo, name, settings.engine)
 
     @property
     def engine(self) -> str:
@@ -39,3 +42,12 @@ class PlainLoop:
             crops.append(align(pixels, faces[0].points, CropGeometry()))
         first, second = self.embedder.embed(np.stack(crops))
         return float(first @ second)
+
+    def extract(self, data: bytes) -> NDArray[np.float32]:
+        """The vector of the largest face in a JPEG file."""
+        spec = self.embedder.card.input
+        geometry = CropGeometry(spec.width, spec.height, spec.template, spec.template_scale)
+        pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
+        crop = align(pixels, self.detector.detect(pixels)[0].points, geometry)
+        vector: NDArray[np.float32] = self.embedder.embed(crop[None])[0]
+        return vector

@@ -35,7 +35,7 @@ def served(
 
     Args:
         settings: of this process; its home is handed on.
-        service: "all" or "embedding".
+        service: "all", or one of the model services.
         environment: further variables.
 
     Yields:
@@ -45,11 +45,11 @@ def served(
         RuntimeError: it does not become ready.
     """
     http_port, grpc_port = free_port(), free_port()
-    group = "EMBEDDING" if service == "embedding" else "GATEWAY"
+    alone = service != "all"
+    group = service.upper() if alone else "GATEWAY"
     ports = {
-        "MIEN_EMBEDDING__HTTP_PORT": str(http_port),
-        "MIEN_GATEWAY__HTTP_PORT": str(http_port),
-        f"MIEN_{group}__{'PORT' if service == 'embedding' else 'GRPC_PORT'}": str(grpc_port),
+        f"MIEN_{group}__HTTP_PORT": str(http_port),
+        f"MIEN_{group}__{'PORT' if alone else 'GRPC_PORT'}": str(grpc_port),
     }
     variables = {
         "MIEN_HOME": str(settings.home),
@@ -58,7 +58,7 @@ def served(
         **(environment or {}),
     }
     command = [sys.executable, "-m", "services.cli", "serve", service]
-    path = "/metrics" if service == "embedding" else "/healthz/ready"
+    path = "/metrics" if alone else "/healthz/ready"
     with running(command, variables, http_port, path) as pid:
         yield Served(http_port, grpc_port, pid)
 

@@ -11,6 +11,7 @@ from services.bench.detect import bench_detect
 from services.bench.embed import bench_embed
 from services.bench.identify import bench_identify
 from services.bench.landmarks import bench_landmarks
+from services.bench.map import bench_map
 from services.bench.overload import bench_overload
 from services.bench.result import BenchResult
 from services.bench.serve import bench_serve
@@ -68,6 +69,17 @@ def overload(
 ) -> None:
     """POST /v1/verify offered twice what it can do: latency of what is accepted, and refusals."""
     _show(bench_overload(command_settings(), seconds), as_json)
+
+
+@app.command("map")
+def map_vectors(
+    name: Annotated[str, typer.Option("--map", help="Map; the first known if none.")] = "",
+    seconds: Annotated[float, typer.Option(min=2, help="Time for each of the two.")] = 10,
+    concurrency: Annotated[int, typer.Option(min=1, help="Callers at once.")] = 8,
+    as_json: JsonOption = False,
+) -> None:
+    """The mapping service beside its bare engine; mapping a vector beside extracting it anew."""
+    _show(bench_map(command_settings(), name, seconds, concurrency), as_json)
 
 
 @app.command()

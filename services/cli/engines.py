@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from models.zoo import AnyCard, DetectorCard, EmbedderCard, EnhancerCard, Zoo
+from models.zoo import AnyCard, DetectorCard, EmbedderCard, EnhancerCard, MapCard, Zoo
 from services.cli.context import command_settings
 from services.cli.faces import JsonOption
 from services.cli.models import NameArgument
@@ -18,7 +18,7 @@ from services.embedding.embedder import value_range
 from services.enhancement import PICTURE_RANGE
 from services.runtime import EngineError, EngineOptions, available_engines, load_engine
 from services.runtime.engine import EXACT_LAYERS
-from services.runtime.parity import compare
+from services.runtime.parity import STORED, compare
 from services.runtime.plan_cache import PlanCache
 from services.runtime.tensorrt_build import build_plan
 
@@ -78,13 +78,14 @@ def verify(
     card = zoo.card(model)
     path = zoo.weights(card)
     pixels = _range(card)
+    limits = STORED if isinstance(card, MapCard) else None
     for exact in EXACT_LAYERS:
         options = EngineOptions(precision, free_dimensions=_free(card), exact_layers=exact)
         ours = load_engine(path, engine, options)
         if ours.info.precision != precision:
             raise EngineError(f"{ours.info.engine} cannot run {card.reference} in {precision}.")
         with closing(ours):
-            report = compare(ours, path, options, pixels)
+            report = compare(ours, path, options, pixels, limits)
             name = ours.info.engine
         # Only OpenVINO's int8 has several forms; what would be served is the first that passes.
         if report.passed or (precision, name.split()[0]) != ("int8", "openvino"):

@@ -1,4 +1,4 @@
-"""`mien mapping`: fit a map between two embedders, and judge maps on pictures."""
+"""`mien mapping`: fit a map between two embedders, judge it on pictures, apply it to vectors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from models.r3an.protocol import FMRS, HEADLINE
 from models.r3an.verdict import Verdict, verdict_text
 from models.zoo import MapCard, Zoo, read_card
 from models.zoo.fetch import file_sha256
+from services.cli import mapping_apply
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
 from services.cli.output import counting, out, print_json
@@ -36,7 +37,10 @@ from services.evaluation.cross_pictures import Looked, look, pictures_below
 from services.local import local_mien
 from services.settings import SettingsError
 
-app = typer.Typer(help="Maps of vectors between embedders: fit, evaluate.", no_args_is_help=True)
+app = typer.Typer(
+    help="Maps of vectors between embedders: fit, evaluate, list, apply.", no_args_is_help=True
+)
+mapping_apply.add_commands(app)
 
 CARD_FILE = "card.json"
 CANDIDATES = "candidates"

@@ -39,7 +39,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def serve(
     service: Annotated[
-        str, typer.Argument(help="all (in one process), gateway, embedding or enhancement.")
+        str,
+        typer.Argument(help="all (in one process), gateway, embedding, enhancement or mapping."),
     ] = "all",
 ) -> None:
     """Run Mien until it is interrupted: all services in one process, or one by name."""

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import Errors, MienError
-from services.rpc.channel import call_metadata, connect, told
+from services.rpc.link import ServiceLink
 from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2
 from services.templates import quality_weights
 
@@ -79,7 +78,7 @@ class EmbeddingLink(Protocol):
         ...
 
 
-class RpcLink:
+class RpcLink(ServiceLink["embedding_pb2_grpc.EmbeddingServiceAsyncStub"]):
     """Over gRPC, to a service in another process.
 
     Args:
@@ -87,8 +86,13 @@ class RpcLink:
     """
 
     def __init__(self, address: str) -> None:
-        self._channel = connect(address, _SERVICE)
-        self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        super().__init__(
+            address,
+            _SERVICE,
+            embedding_pb2_grpc.EmbeddingServiceStub,
+            "embedding",
+            Errors.EMBEDDING_UNAVAILABLE,
+        )
 
     async def list_models(
         self, seconds: float, *, wait: bool = False
@@ -98,12 +102,8 @@ class RpcLink:
         Raises:
             MienError: the service does not answer.
         """
-        try:
-            return await self._stub.ListModels(
-                embedding_pb2.ListModelsRequest(), timeout=seconds, wait_for_ready=wait
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
+        request = embedding_pb2.ListModelsRequest()
+        return await self.ask(self.stub.ListModels, request, seconds, wait=wait)
 
     async def embed(
         self, request: embedding_pb2.EmbedRequest, seconds: float
@@ -113,10 +113,7 @@ class RpcLink:
         Raises:
             MienError: the service refused, failed, or did not answer in time.
         """
-        try:
-            return await self._stub.Embed(request, timeout=seconds, metadata=call_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
+        return await self.ask(self.stub.Embed, request, seconds)
 
     async def frontalize(
         self, request: embedding_pb2.FrontalizeRequest, seconds: float
@@ -126,14 +123,7 @@ class RpcLink:
         Raises:
             MienError: the service refused, failed, or did not answer in time.
         """
-        try:
-            return await self._stub.Frontalize(request, timeout=seconds, metadata=call_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._channel.close()
+        return await self.ask(self.stub.Frontalize, request, seconds)
 
 
 class EmbeddingClient:
@@ -281,7 +271,3 @@ def _embeddings(answer: embedding_pb2.EmbedResponse) -> Embeddings:
 def _rows(packed: Sequence[bytes]) -> NDArray[np.float32]:
     """Vectors of a message as one array."""
     return np.frombuffer(b"".join(packed), "<f4").reshape(len(packed), -1)
-
-
-def _failure(error: grpc.aio.AioRpcError) -> MienError:
-    return told(error, "embedding", Errors.EMBEDDING_UNAVAILABLE)

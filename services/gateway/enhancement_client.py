@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import Errors, MienError
-from services.rpc.channel import call_metadata, connect, told
+from services.rpc.link import ServiceLink
 from services.rpc.mien.v1 import enhancement_pb2, enhancement_pb2_grpc, model_pb2
 from services.telemetry import get_logger
 
@@ -43,7 +42,7 @@ class EnhancementLink(Protocol):
         ...
 
 
-class RpcLink:
+class RpcLink(ServiceLink["enhancement_pb2_grpc.EnhancementServiceAsyncStub"]):
     """Over gRPC, to a service in another process.
 
     Args:
@@ -51,8 +50,13 @@ class RpcLink:
     """
 
     def __init__(self, address: str) -> None:
-        self._channel = connect(address, _SERVICE)
-        self._stub = enhancement_pb2_grpc.EnhancementServiceStub(self._channel)
+        super().__init__(
+            address,
+            _SERVICE,
+            enhancement_pb2_grpc.EnhancementServiceStub,
+            "enhancement",
+            Errors.ENHANCEMENT_UNAVAILABLE,
+        )
 
     async def list_enhancers(
         self, seconds: float, *, wait: bool = False
@@ -62,12 +66,8 @@ class RpcLink:
         Raises:
             MienError: the service does not answer.
         """
-        try:
-            return await self._stub.ListEnhancers(
-                enhancement_pb2.ListEnhancersRequest(), timeout=seconds, wait_for_ready=wait
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
+        request = enhancement_pb2.ListEnhancersRequest()
+        return await self.ask(self.stub.ListEnhancers, request, seconds, wait=wait)
 
     async def enhance(
         self, request: enhancement_pb2.EnhanceRequest, seconds: float
@@ -77,14 +77,7 @@ class RpcLink:
         Raises:
             MienError: the service refused, failed, or did not answer in time.
         """
-        try:
-            return await self._stub.Enhance(request, timeout=seconds, metadata=call_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._channel.close()
+        return await self.ask(self.stub.Enhance, request, seconds)
 
 
 @dataclass(frozen=True)
@@ -190,7 +183,3 @@ class EnhancementClient:
         _log.warning("faces are not enhanced", code=error.kind.code, seconds=_PAUSE)
         self._known = None
         self._ask_again = time.monotonic() + _PAUSE
-
-
-def _failure(error: grpc.aio.AioRpcError) -> MienError:
-    return told(error, "enhancement", Errors.ENHANCEMENT_UNAVAILABLE)

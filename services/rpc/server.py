@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -22,6 +22,7 @@ from services.telemetry.request_id import HEADER
 _log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
 _Context = grpc.aio.ServicerContext[Any, Any]
+_NO_MESSAGE = "The bytes are not a message of this method."
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -83,12 +84,13 @@ class RpcServer:
 async def answer(
     context: _Context, method: str, work: Callable[[str], Awaitable[_Answer]]
 ) -> _Answer:
-    """Runs one unary call: request id in and out, errors to statuses, outcome to the metrics.
+    """Runs one call: request id in and out, errors to statuses, outcome to the metrics.
 
     Args:
         context: the call.
         method: its short name, for metrics and logs.
-        work: does the call; it is given the request id.
+        work: does the call; it is given the request id. What it gives is the answer of a unary
+            call; that of a stream writes its answers itself, and gives None.
     """
     metadata = dict(context.invocation_metadata() or ())
     offered = metadata.get(HEADER)
@@ -128,7 +130,8 @@ class _WellFormedMessages(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         handler = await continuation(handler_call_details)
-        if handler is None or not asyncio.iscoroutinefunction(handler.unary_unary):
+        of_stream = handler is not None and asyncio.iscoroutinefunction(handler.stream_stream)
+        if handler is None or not (of_stream or asyncio.iscoroutinefunction(handler.unary_unary)):
             return handler
         method = handler_call_details.method.rpartition("/")[2]
 
@@ -139,7 +142,15 @@ class _WellFormedMessages(grpc.aio.ServerInterceptor):
                 return None
 
         async def refuse(_: str) -> None:
-            raise MienError(Errors.MALFORMED_BODY, "The bytes are not a message of this method.")
+            raise MienError(Errors.MALFORMED_BODY, _NO_MESSAGE)
+
+        async def behave_in_stream(requests: AsyncIterator[Any], context: _Context) -> None:
+            await handler.stream_stream(_well_formed(requests), context)
+
+        if of_stream:
+            return grpc.stream_stream_rpc_method_handler(
+                behave_in_stream, parse, handler.response_serializer
+            )
 
         async def behave(request: Any, context: _Context) -> Any:
             if request is None:
@@ -147,6 +158,13 @@ class _WellFormedMessages(grpc.aio.ServerInterceptor):
             return await handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(behave, parse, handler.response_serializer)
+
+
+async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if request is None:
+            raise MienError(Errors.MALFORMED_BODY, _NO_MESSAGE)
+        yield request
 
 
 def _host(address: str) -> str:

@@ -57,6 +57,11 @@ number has no direction either (the cosine of two of the same sign is 1, whateve
 numbers keep a fusion weight, of which only the ratio to others counts, within that share."""
 
 
+STORED = Limits(cosine=0.999999, error=0.001, number=0.001)
+"""For vectors that are stored for years, whatever engine made them: the angle to the reference is
+at most 0.1 degrees. Only fp32 keeps it."""
+
+
 class ParityError(EngineError):
     """An engine does not agree with the reference; the message says where and by how much."""
 
@@ -92,7 +97,11 @@ class ParityReport:
 
 
 def check_parity(
-    engine: Engine, reference: Engine, inputs: Sequence[Arrays], precision: str
+    engine: Engine,
+    reference: Engine,
+    inputs: Sequence[Arrays],
+    precision: str,
+    limits: Limits | None = None,
 ) -> ParityReport:
     """Compares every output of two engines.
 
@@ -105,11 +114,12 @@ def check_parity(
         reference: what it must agree with.
         inputs: batches, each with all inputs.
         precision: "fp32", "fp16", "bf16" or "int8".
+        limits: in place of the precision's own.
 
     Raises:
         EngineError: one of the two cannot run the inputs.
     """
-    limits = LIMITS[precision]
+    limits = limits or LIMITS[precision]
     answers = [(engine.infer(batch), reference.infer(batch)) for batch in inputs]
     report = ParityReport(
         precision, 1.0, limits.cosine, 0.0, limits.error, "", passed=True,
@@ -147,6 +157,7 @@ def accepted(
     value_range: tuple[float, float] = (0.0, 255.0),
     reference_path: Path | None = None,
     cache: Path | None = None,
+    limits: Limits | None = None,
 ) -> Engine:
     """Lets an engine pass only if it agrees with ONNX Runtime in fp32 on the same file.
 
@@ -160,6 +171,7 @@ def accepted(
         value_range: what black and white are for the network.
         reference_path: the fp32 file to agree with, where `model_path` is a quantised form of it.
         cache: folder for verdicts; by default beside the engine plans.
+        limits: in place of the precision's own.
 
     Returns:
         The engine.
@@ -169,13 +181,14 @@ def accepted(
         EngineError: it cannot run the inputs, or the reference cannot load the file.
     """
     original = reference_path or model_path
-    key = _key(engine.info, (model_path, original), options, value_range)
+    limits = limits or LIMITS[engine.info.precision]
+    key = _key(engine.info, (model_path, original), options, value_range, limits)
     verdict = (cache or default_folder()) / f"{key}.parity"
     known = _verdict(verdict)
     if known is not None and known.passed:
         return engine
     try:
-        report = known or compare(engine, original, options, value_range)
+        report = known or compare(engine, original, options, value_range, limits)
         write_atomically(verdict, json.dumps(asdict(report)).encode())
         if not report.passed:
             raise ParityError(
@@ -197,7 +210,11 @@ def accepted(
 
 
 def compare(
-    engine: Engine, path: Path, options: EngineOptions, value_range: tuple[float, float]
+    engine: Engine,
+    path: Path,
+    options: EngineOptions,
+    value_range: tuple[float, float],
+    limits: Limits | None = None,
 ) -> ParityReport:
     """Compares an engine with fp32 ONNX Runtime on generated inputs, without judging it.
 
@@ -206,6 +223,7 @@ def compare(
         path: ONNX file that the reference loads.
         options: that the engine was loaded with.
         value_range: what pixel values 0 and 255 become at the network's input.
+        limits: in place of the precision's own.
 
     Raises:
         EngineError: the engine cannot run the inputs, or the reference cannot load the file.
@@ -214,7 +232,7 @@ def compare(
     with contextlib.closing(reference):
         shapes = _common(engine.info.inputs, reference.info.inputs)
         inputs = generated_inputs(shapes, value_range)
-        return check_parity(engine, reference, inputs, engine.info.precision)
+        return check_parity(engine, reference, inputs, engine.info.precision, limits)
 
 
 def _common(ours: Sequence[TensorInfo], theirs: Sequence[TensorInfo]) -> list[TensorInfo]:
@@ -293,6 +311,7 @@ def _key(
     files: Sequence[Path],
     options: EngineOptions,
     value_range: tuple[float, float],
+    limits: Limits,
 ) -> str:
     """What a verdict depends on, as a file name."""
     hashes = [file_sha256(path) for path in files]
@@ -304,7 +323,7 @@ def _key(
         options.free_dimensions,
         options.exact_layers,
         value_range,
-        asdict(LIMITS[info.precision]),
+        asdict(limits),
         INPUTS_VERSION,
     )
     return f"{hashes[0][:12]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}"

@@ -15,7 +15,7 @@ from services.runtime.engine import (
     EngineOptions,
     Precision,
 )
-from services.runtime.parity import ParityError, accepted
+from services.runtime.parity import Limits, ParityError, accepted
 from services.runtime.plan_cache import PlanCache
 from services.telemetry import get_logger
 
@@ -31,10 +31,12 @@ class Gate:
     Attributes:
         value_range: what pixel values 0 and 255 become at the network's input.
         folder: keeps verdicts, and engine plans, between starts.
+        limits: how far it may be from the reference; None for what its precision allows.
     """
 
     value_range: tuple[float, float]
     folder: Path
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,14 @@ def _open(name: str, path: Path, options: EngineOptions, gate: Gate | None) -> E
         return constructor(path, options)
     plans = {"cache": PlanCache(gate.folder)} if name == "tensorrt" else {}
     engine = constructor(path, options, **plans)
-    return accepted(engine, path, options, value_range=gate.value_range, cache=gate.folder)
+    return accepted(
+        engine,
+        path,
+        options,
+        value_range=gate.value_range,
+        cache=gate.folder,
+        limits=gate.limits,
+    )
 
 
 def _open_mixed(path: Path, options: EngineOptions, gate: Gate) -> Engine:
@@ -176,7 +185,14 @@ def _open_mixed(path: Path, options: EngineOptions, gate: Gate) -> Engine:
         chosen = replace(options, exact_layers=exact)
         engine = constructor(path, chosen, value_range)
         try:
-            return accepted(engine, path, chosen, value_range=value_range, cache=gate.folder)
+            return accepted(
+                engine,
+                path,
+                chosen,
+                value_range=value_range,
+                cache=gate.folder,
+                limits=gate.limits,
+            )
         except ParityError as error:
             failure = error
     raise failure or EngineError("There is no mixed precision to try.")

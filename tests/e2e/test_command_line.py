@@ -17,6 +17,7 @@ from services.gateway.rest.document import openapi_text
 from services.gateway.rest.schemas import DetectOut, VerifyOut
 from tests.integration.harness import Mien, free_port, run_mien
 from tests.integration.pictures import faceless, jpeg, portrait, side_by_side
+from tests.integration.tiny_mapping import add_map
 from tests.tiny_networks import SIDE, write_network
 
 
@@ -153,6 +154,14 @@ def test_missing_weights_name_the_command_that_helps(portraits: Path, tmp_path: 
     assert "mien models pull sface@1" in told
 
 
+def test_models_to_map_from_are_pulled_only_when_they_are_named(mien_home: Path) -> None:
+    result = run_mien(mien_home, "models", "pull")
+    assert result.returncode == 0, result.stderr
+    pulled = re.findall(r"^(\S+): here", result.stdout, re.MULTILINE)
+    assert {"sface@1", "yunet@2023mar", "poseface@1"} <= set(pulled)
+    assert not {"facenet@1", "dlib@1"} & set(pulled)
+
+
 def test_pulling_offline_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -269,6 +278,25 @@ def test_health_tells_by_its_exit_code(mien_home: Path, mien: Mien) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     result = run_mien(mien_home, "health", nowhere)
     assert (result.returncode, result.stdout) == (1, f"{nowhere}: not serving\n")
+
+
+def test_bench_says_what_mapping_a_vector_costs_beside_extracting_it(
+    mien_home: Path, tmp_path: Path
+) -> None:
+    add_map(tmp_path)
+    for name in ("weights", "demo"):
+        (tmp_path / name).symlink_to(mien_home / name)
+    found = answered(run_mien(tmp_path, "bench", "map", "--json", "--seconds", 2, timeout=240))
+    assert found["unit"] == "vectors/s"
+    assert found["map"] == "tiny-map@1"
+    assert found["ratio"] == pytest.approx(found["value"] / found["reference"], rel=1e-2)
+    cost = found["map_one_ms"] / found["extract_one_ms"]
+    assert found["cost_of_extracting"] == pytest.approx(cost, rel=0.05)
+    assert found["cost_of_extracting"] < found["most_cost"] == 0.1
+    assert found["cpu_cost_of_extracting"] < found["most_cost"]
+    nothing = run_mien(mien_home, "bench", "map", "--map", "unheard")
+    assert nothing.returncode == 3
+    assert "unheard" in nothing.stderr
 
 
 def test_bench_measures_beside_a_reference(mien_home: Path) -> None:

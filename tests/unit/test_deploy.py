@@ -24,7 +24,7 @@ from services.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-OWN = ("gateway", "embedding", "enhancement")
+OWN = ("gateway", "embedding", "enhancement", "mapping")
 
 needs_tools = pytest.mark.skipif(
     not all((BIN / tool).exists() for tool in ("hadolint", "docker-compose")),
@@ -154,7 +154,11 @@ def test_published_ports_are_those_of_the_settings_and_of_this_host_only(
 
 def test_health_checks_ask_where_the_services_listen(compose: dict[str, Any]) -> None:
     settings = Settings()
-    for name, own in (("embedding", settings.embedding), ("enhancement", settings.enhancement)):
+    for name, own in (
+        ("embedding", settings.embedding),
+        ("enhancement", settings.enhancement),
+        ("mapping", settings.mapping),
+    ):
         asked = compose[name]["healthcheck"]["test"]
         assert asked == ["CMD", "mien", "health", f"127.0.0.1:{own.port}"]
     assert "healthcheck" not in compose["gateway"]
@@ -202,8 +206,9 @@ def test_image_listens_to_the_outside(
     settings = only_environment(image_environment)
     assert settings.home == Path("/var/lib/mien")
     gateway, embedding, enhancement = settings.gateway, settings.embedding, settings.enhancement
-    hosts = (gateway.http_host, gateway.grpc_host, embedding.host, enhancement.host)
-    assert hosts == ("0.0.0.0",) * 4  # noqa: S104 - the outside of a container
+    mapping = settings.mapping
+    hosts = (gateway.http_host, gateway.grpc_host, embedding.host, enhancement.host, mapping.host)
+    assert hosts == ("0.0.0.0",) * 5  # noqa: S104 - the outside of a container
 
 
 def test_image_exposes_the_ports_of_the_settings() -> None:
@@ -217,6 +222,8 @@ def test_image_exposes_the_ports_of_the_settings() -> None:
         settings.embedding.http_port,
         settings.enhancement.port,
         settings.enhancement.http_port,
+        settings.mapping.port,
+        settings.mapping.http_port,
     ]
 
 
@@ -246,6 +253,7 @@ def test_prometheus_scrapes_each_service_where_it_listens(compose: dict[str, Any
         f"embedding:{settings.embedding.http_port}",
         f"enhancement:{settings.enhancement.http_port}",
         f"gateway:{settings.gateway.http_port}",
+        f"mapping:{settings.mapping.http_port}",
     ]
     for target in targets:
         shared = set(compose[target.split(":")[0]]["networks"]) & set(

@@ -55,6 +55,8 @@ def test_without_settings_the_defaults_hold() -> None:
         ("MIEN_EMBEDDING__MODELS", "sface, own@2", "embedding", "models", ("sface", "own@2")),
         ("MIEN_EMBEDDING__MODELS", '["sface", "own"]', "embedding", "models", ("sface", "own")),
         ("MIEN_EMBEDDING__FRONTALIZE", "true", "embedding", "frontalize", True),
+        ("MIEN_MAPPING__MODELS", "old-to-new@2", "mapping", "models", ("old-to-new@2",)),
+        ("MIEN_MAPPING__MODELS", "", "mapping", "models", ()),
         ("MIEN_ENGINE__PREFERENCE", "onnxruntime", "engine", "preference", "onnxruntime"),
     ],
 )

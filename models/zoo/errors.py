@@ -1,0 +1,15 @@
+"""What can be wrong with a model of the zoo."""
+
+from __future__ import annotations
+
+
+class ZooError(Exception):
+    """Something about a model, its card or its weights is wrong; the message says what."""
+
+
+class UnknownModelError(ZooError):
+    """No model of that name or version is known."""
+
+
+class WeightsMissingError(ZooError):
+    """The model is known, but its weights are not on this machine."""
