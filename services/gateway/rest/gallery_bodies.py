@@ -86,7 +86,6 @@ class EnrolFields(_Fields):
         description="one poor picture refuses them all, or is left out of the template",
     )
     allow_duplicate: bool = Field(False, description="even if another subject has this face")
-    enhance: Enhance = True
 
 
 class EnrolJson(EnrolFields):

@@ -188,7 +188,6 @@ def _enrol(
         key=key,
         allow_duplicate=fields.allow_duplicate,
         leave_out_poor=fields.poor == "leave_out",
-        enhance=fields.enhance,
     )
 
 
