@@ -36,7 +36,7 @@ RUN groupadd --gid 10001 mien \
     && useradd --uid 10001 --gid mien --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin mien \
     && install -d /var/lib/mien \
-    && install -d -o mien -g mien -m 0750 /var/lib/mien/models
+    && install -d -o mien -g mien -m 0750 /var/lib/mien/models /var/lib/mien/gallery
 
 COPY --from=builder /opt/mien /opt/mien
 COPY --from=weights /var/lib/mien/weights /var/lib/mien/weights
@@ -47,6 +47,7 @@ ENV PATH=/opt/mien/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     MPLCONFIGDIR=/tmp/matplotlib \
     MIEN_HOME=/var/lib/mien \
+    MIEN_GALLERY__URI=sqlite:/var/lib/mien/gallery/gallery.sqlite3 \
     MIEN_GATEWAY__HTTP_HOST=0.0.0.0 \
     MIEN_GATEWAY__GRPC_HOST=0.0.0.0 \
     MIEN_EMBEDDING__HOST=0.0.0.0 \

@@ -207,6 +207,13 @@ class Errors(Enum):
         _S.UNAVAILABLE,
         "Try again; if it lasts, look at the enhancement service's health.",
     )
+    MAPPING_UNAVAILABLE = ErrorKind(
+        "mapping_unavailable",
+        "The mapping service does not answer",
+        503,
+        _S.UNAVAILABLE,
+        "Try again; if it lasts, look at the mapping service's health.",
+    )
     SUBJECT_UNKNOWN = ErrorKind(
         "subject_unknown",
         "There is no such subject",
@@ -326,13 +333,6 @@ class Errors(Enum):
         503,
         _S.UNAVAILABLE,
         "Try again; if it lasts, look at the log and at `MIEN_GALLERY__URI`.",
-    )
-    MAPPING_UNAVAILABLE = ErrorKind(
-        "mapping_unavailable",
-        "The mapping service does not answer",
-        503,
-        _S.UNAVAILABLE,
-        "Try again; if it lasts, look at the mapping service's health.",
     )
     DEADLINE_EXCEEDED = ErrorKind(
         "deadline_exceeded",

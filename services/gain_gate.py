@@ -12,6 +12,7 @@ from models.ddat.degradations import EYE_DISTANCE, FULL_SIDE
 from services.modality import Modality
 from services.rpc.mien.v1 import enhancement_pb2
 
+_ROUNDING = 1e-3  # px; of the sizes that a card states
 _LOW, _NIR = enhancement_pb2.CONDITION_LOW_RESOLUTION, enhancement_pb2.CONDITION_NEAR_INFRARED
 
 
@@ -39,20 +40,29 @@ def helping(
         native_side: pixels of the picture across the face's crop.
         modality: of the face.
     """
-    distance = eyes_px(native_side)
+    # A face of more pixels than the crop has is cut to them.
+    distance = eyes_px(min(native_side, FULL_SIDE))
     wanted = [_LOW] if modality is Modality.VISIBLE else [_LOW, _NIR]
     for condition in wanted:
         for one in enhancers:
-            if one.condition == condition and distance <= _limit(one, embedder, embedder_sha256):
+            gates = gates_for(one, embedder, embedder_sha256)
+            if one.condition == condition and gates and all(_helps(g, distance) for g in gates):
                 return one
     return None
 
 
-def _limit(one: enhancement_pb2.EnhancerInfo, embedder: str, sha256: str) -> float:
-    """Pixels between the eyes up to which it helps; 0 for never."""
-    limits = [
-        gate.helps_below_eyes_px
+def gates_for(
+    one: enhancement_pb2.EnhancerInfo, embedder: str, sha256: str
+) -> list[enhancement_pb2.Gate]:
+    """What was measured of an enhancer for an embedding model; for all if none is named."""
+    return [
+        gate
         for gate in one.gates
         if not embedder or (gate.embedder == embedder and sha256 in ("", gate.embedder_sha256))
     ]
-    return min(limits, default=0.0)
+
+
+def _helps(gate: enhancement_pb2.Gate, distance: float) -> bool:
+    if distance <= gate.helps_below_eyes_px:
+        return True
+    return 0 < gate.helps_from_eyes_px <= distance + _ROUNDING

@@ -151,6 +151,22 @@ class EnhancementSettings(QueueSettings):
     )
 
 
+class MappingSettings(QueueSettings):
+    """The mapping service. A vector is little work, so its batches and its queue are longer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 50054
+    http_port: Port = Field(
+        8003, description="inference protocol over REST, and metrics, when it runs by itself"
+    )
+    models: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = Field(
+        None, description="maps to load; unset: the newest of each that is known here; empty: none"
+    )
+    max_batch: int = Field(1024, ge=1, description="most vectors in one batch of a call")
+    batch_rows: int = Field(16, ge=1, description="most vectors in one inference")
+    queue_rows: int = Field(8192, ge=1, description="most vectors that wait; more are refused")
+
+
 class GallerySettings(_Group):
     """Where subjects and templates are kept, and how they are searched."""
 
@@ -184,22 +200,6 @@ class GallerySettings(_Group):
         description="ambiguous: the second is nearer to the first than thresholds of false-match "
         "rates so many powers of ten apart",
     )
-
-
-class MappingSettings(QueueSettings):
-    """The mapping service. A vector is little work, so its batches and its queue are longer."""
-
-    host: str = "127.0.0.1"
-    port: Port = 50054
-    http_port: Port = Field(
-        8003, description="inference protocol over REST, and metrics, when it runs by itself"
-    )
-    models: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = Field(
-        None, description="maps to load; unset: the newest of each that is known here; empty: none"
-    )
-    max_batch: int = Field(1024, ge=1, description="most vectors in one batch of a call")
-    batch_rows: int = Field(16, ge=1, description="most vectors in one inference")
-    queue_rows: int = Field(8192, ge=1, description="most vectors that wait; more are refused")
 
 
 class MigrationSettings(_Group):
@@ -297,8 +297,8 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     enhancement: EnhancementSettings = EnhancementSettings()
-    gallery: GallerySettings = GallerySettings()
     mapping: MappingSettings = MappingSettings()
+    gallery: GallerySettings = GallerySettings()
     migration: MigrationSettings = MigrationSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     identification: IdentificationSettings = IdentificationSettings()

@@ -19,7 +19,6 @@ import typer
 from rich.console import Console
 from torch import Tensor, nn
 
-from models.backbones.sface import load_trunk
 from models.ddat.degradations import FULL_SIDE, DomainName
 from models.ddat.figures import SIDES, Measured, measured_table
 from models.ddat.network import Generator, Translated
@@ -28,13 +27,14 @@ from models.ddat.report import DOMAINS, Examination
 from models.ddat.sheets import draw_curve
 from models.ddat.train import build_generator
 from models.ddat.verifier import Verifier
-from models.evaluation.bootstrap import Interval
 from models.training.checkpoint import CHECKPOINT, RECORD, load_checkpoint, read_options
 from models.training.facts import plain
+from models.training.gain_points import gain_points
 from models.training.gains import RESAMPLES
 from models.training.onnx_export import Precision, sample_pictures, write_onnx
 from models.training.people import load_people
-from models.zoo.enhancer_card import GainPoint, Rate, helps_below
+from models.training.verifier import load_frozen
+from models.zoo.enhancer_card import helps_below
 
 MODEL_FILE, VERIFIER_FILE = "ddat.onnx", "verifier.onnx"
 CURVE_FILE, CURVE_PICTURE = "curve.json", "curve.png"
@@ -81,7 +81,11 @@ def load_verifier(run: Path, options: TrainOptions, start: Path) -> Verifier:
 
 def curve_facts(measured: Measured, options: TrainOptions, teacher: Path) -> dict[str, Any]:
     """The curve as a card keeps it: rates as fractions, sizes in pixels, NaN as null."""
-    gains = gain_points(measured)
+    gains = [
+        found
+        for point in measured.points
+        for found in gain_points(point.domain, point.side, point.gains)
+    ]
     return {
         "verifier": teacher.name,
         "verifier_sha256": hashlib.sha256(teacher.read_bytes()).hexdigest(),
@@ -100,28 +104,6 @@ def curve_facts(measured: Measured, options: TrainOptions, teacher: Path) -> dic
         "gains": [point.model_dump() for point in gains],
         "points": [plain(asdict(point)) for point in measured.points],
     }
-
-
-def gain_points(measured: Measured) -> list[GainPoint]:
-    """The curve as a card's gate keeps it: gains over cubic interpolation."""
-    return [
-        GainPoint(
-            domain=point.domain,
-            side=point.side,
-            eyes_px=round(point.eyes, 4),
-            fmr=gain.fmr,
-            plain=_rate(gain.base),
-            enhanced=_rate(gain.made),
-            gain=_rate(gain.gain),
-        )
-        for point in measured.points
-        for gain in point.gains
-    ]
-
-
-def _rate(interval: Interval) -> Rate:
-    rounded = (round(x, 4) for x in (interval.estimate, interval.low, interval.high))
-    return Rate(**dict(zip(("value", "low", "high"), rounded, strict=True)))
 
 
 @app.command()
@@ -166,7 +148,7 @@ def export(
     if people.validation is None:
         raise typer.BadParameter("--data holds nobody who is held out")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teacher = load_trunk(start).to(device)
+    teacher = load_frozen(start, device)
     examination = Examination(people.faces, people.validation, teacher, faces)
     every: list[DomainName] = list(DOMAINS)
     measured = examination.of(

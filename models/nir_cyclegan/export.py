@@ -17,7 +17,6 @@ import torch
 import typer
 from rich.console import Console
 
-from models.backbones.sface import load_trunk
 from models.ddat.degradations import FULL_SIDE
 from models.nir_cyclegan.figures import DomainFigures, Measured, measured_table
 from models.nir_cyclegan.network import Served
@@ -30,10 +29,14 @@ from models.training.facts import plain
 from models.training.gains import RESAMPLES
 from models.training.onnx_export import Precision, sample_pictures, write_onnx
 from models.training.people import load_people
+from models.training.verifier import load_frozen
+from models.zoo.enhancer_card import GainPoint, helps_from
 
 MODEL_FILES: dict[Operation, str] = {"nir2vis": "nir2vis.onnx", "vis2nir": "vis2nir.onnx"}
 GAIN_FILE = "gain.json"
 SAMPLES = 4
+SIDES = [FULL_SIDE, 80, 56, 40, 28, 20]
+"""At which the gate is measured, px."""
 
 app = typer.Typer(help="NIR CycleGAN: export a trained run.", add_completion=False)
 
@@ -75,7 +78,7 @@ def preparation_facts(he: Equalisation) -> dict[str, dict[str, object]]:
     }
 
 
-def gain_facts(measured: Measured, verifier: Path) -> dict[str, Any]:
+def gain_facts(measured: Measured, points: list[GainPoint], verifier: Path) -> dict[str, Any]:
     """One verifier's figures as a card keeps them: rates as fractions, NaN as null."""
     return {
         "verifier": verifier.name,
@@ -91,6 +94,8 @@ def gain_facts(measured: Measured, verifier: Path) -> dict[str, Any]:
         "nir_frechet": measured.nir_frechet,
         "helps": {found.domain: helps(found) for found in measured.domains},
         "harms": {found.domain: harms(found) for found in measured.domains},
+        "helps_from_eyes_px": helps_from(points),
+        "gains": [point.model_dump() for point in points],
         "domains": [plain(asdict(found)) for found in measured.domains],
     }
 
@@ -126,9 +131,13 @@ def export(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="decoded faces (OUT/cache)")] = None,
     faces: Annotated[int, typer.Option(min=0, help="held-out faces to measure; 0 is all")] = 0,
+    side: Annotated[
+        list[int] | None, typer.Option(min=12, max=FULL_SIDE, help="of the gate; repeatable")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="of the intervals")] = RESAMPLES,
 ) -> None:
     """Write a run's generators as ONNX, compare them with torch, and measure the gain."""
+    sides = side or SIDES
     if data is not None and start is None:
         raise typer.BadParameter("--data needs --start")
     translators, options = load_translators(run)
@@ -157,12 +166,14 @@ def export(
             device=device,
         )
         for path in [start, *(judge or [])]:
-            trunk = load_trunk(path).to(device)
+            verifier = load_frozen(path, device)
             pairs = people.validation
             if path != start:
-                pairs = judged_by(trunk, people.faces, pairs, device)
-            measured = Examination(people.faces, pairs, trunk, faces).of(moved, resamples)
-            facts["verifiers"].append(gain_facts(measured, path))
+                pairs = judged_by(verifier, people.faces, pairs, device)
+            examination = Examination(people.faces, pairs, verifier, faces)
+            measured = examination.of(moved, resamples)
+            points = examination.by_size(moved, sides, resamples)
+            facts["verifiers"].append(gain_facts(measured, points, path))
             Console(width=160).print(measured_table(measured, path.stem))
     (out / GAIN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
 

@@ -5,6 +5,7 @@ The near infrared is simulated; one of its domains, "formula", was never trained
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.ddat.degradations import levels, scaled
+from models.ddat.degradations import levels, scaled, shrink_by_area, up_sample
 from models.ddat.measure import frechet_distance
 from models.nir_cyclegan.figures import DomainFigures, Measured, MethodFigures
 from models.nir_cyclegan.pictures import (
@@ -23,8 +24,10 @@ from models.nir_cyclegan.pictures import (
 )
 from models.nir_cyclegan.simulated import DOMAINS, DomainName
 from models.training.faces import Faces
+from models.training.gain_points import gain_points
 from models.training.held_out import BATCH, CENTRAL, AlteredPairs, embed
 from models.training.validation import Validation
+from models.zoo.enhancer_card import GainPoint
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -86,6 +89,32 @@ class Examination(AlteredPairs):
             faces=len(self.rows),
             people=len(set(self.people.tolist())),
         )
+
+    def by_size(
+        self, translators: Translators, sides: Sequence[int], resamples: int
+    ) -> list[GainPoint]:
+        """What F gains on each domain's faces with so many pixels left across the crop.
+
+        Args:
+            translators: they.
+            sides: pixels; the picture is scaled by area, then cubically to the full size.
+            resamples: of the intervals.
+        """
+        points = []
+        for domain in DOMAINS:
+            for side in sides:
+                small = np.stack(
+                    [
+                        up_sample(shrink_by_area(face, side), "bicubic")
+                        for face in self.faces_in(domain)
+                    ]
+                )
+                base = embed(self.verifier, small, translators.device)
+                made = embed(
+                    self.verifier, translators.translate("nir2vis", small), translators.device
+                )
+                points += gain_points(domain, side, self.gains(base, made, resamples))
+        return points
 
     def faces_in(self, domain: DomainName) -> Bytes:
         """(N,112,112,3) the held-out faces turned to a domain, the same at every call."""

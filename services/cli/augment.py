@@ -18,6 +18,7 @@ from models.training.sheets import write_sheet
 from models.zoo import Zoo
 from services.cli.context import command_settings
 from services.cli.output import counting, out
+from services.enhancement.enhancer import Poor, load_enhancer
 from services.errors import MienError
 from services.gateway.faces import MEASURING_CROP, FaceChoice
 from services.gateway.server import load_pipeline
@@ -26,6 +27,7 @@ from services.settings import Settings
 from services.synthesis import stated_equalisation, translate
 
 Pixels = NDArray[np.uint8]
+Draw = Callable[[Pixels], Pixels]
 
 INDEX, SHEET = "index.tsv", "contact.png"
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic"}
@@ -45,17 +47,19 @@ def nir(
     folder: Annotated[
         Path, typer.Option("--out", file_okay=False, help=f"For pictures, {INDEX} and {SHEET}.")
     ],
+    model: Annotated[str, typer.Option(help="The translator as name@version.")] = "vis2nir@1",
     weights: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="ONNX file of the translator.")
-    ],
-    model: Annotated[str, typer.Option(help="Its name@version, for the index.")] = "vis2nir@1",
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Its ONNX file, where no card knows it."),
+    ] = None,
     aligned: Annotated[
         bool, typer.Option("--aligned", help="The pictures are 112 x 112 crops already.")
     ] = False,
     equalise: Annotated[
         bool | None,
         typer.Option(
-            "--equalise/--no-equalise", help="Of the input's histogram; by default as its training."
+            "--equalise/--no-equalise",
+            help="Of the input's histogram, with --weights; by default as its training.",
         ),
     ] = None,
 ) -> None:
@@ -67,27 +71,22 @@ def nir(
     name, at, version = model.partition("@")
     if not at or not name or not version:
         raise typer.BadParameter("--model is a name@version")
-    wanted = stated_equalisation(weights, "vis2nir") if equalise is None else equalise
-    if wanted is None:
-        raise typer.BadParameter(
-            f"nothing beside {weights.name} says whether its input is equalised; "
-            "name --equalise or --no-equalise"
-        )
     settings = command_settings()
+    if weights is None and equalise is not None:
+        raise typer.BadParameter("--equalise and --no-equalise go with --weights")
+    draws = _known(settings, model) if weights is None else _file(settings, weights, equalise)
     paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    engine = load_engine(weights, settings.engine.preference, EngineOptions())
     rows: list[list[str]] = []
     shown: list[Pixels] = []
     with counting("pictures", len(paths)) as advance:
         for path, crop in _crops(settings, paths, aligned, advance):
-            (drawn,) = translate(engine, crop[None], equalise=wanted)
+            drawn = draws(crop)
             source = path.relative_to(images)
             target = source.with_name(f"{source.name}.png")
             _write(folder / target, drawn)
             rows.append([str(target), str(source), "true", name, version])
             if len(shown) < 2 * _SHEET_FACES:
                 shown += [crop, drawn]
-    engine.close()
     if not rows:
         raise typer.BadParameter("--images holds no picture of a face")
     with (folder / INDEX).open("w", newline="") as file:
@@ -96,6 +95,35 @@ def nir(
     _write_contact(folder / SHEET, shown)
     left = len(paths) - len(rows)
     out.print(f"{len(rows)} synthetic faces in {folder}; {left} pictures without a usable face")
+
+
+def _known(settings: Settings, model: str) -> Draw:
+    """The translator that a card of the zoo describes.
+
+    Raises:
+        typer.BadParameter: it draws something else.
+    """
+    zoo = Zoo(settings.home)
+    if zoo.enhancer(model).operation != "visible_to_nir":
+        raise typer.BadParameter(f"{model} does not draw near infrared")
+    translator = load_enhancer(zoo, model, settings.engine)
+    return lambda crop: translator.enhance([Poor(crop, len(crop))])[0]
+
+
+def _file(settings: Settings, weights: Path, equalise: bool | None) -> Draw:
+    """The translator of a file that no card describes.
+
+    Raises:
+        typer.BadParameter: nothing says how its input is prepared.
+    """
+    wanted = stated_equalisation(weights, "vis2nir") if equalise is None else equalise
+    if wanted is None:
+        raise typer.BadParameter(
+            f"nothing beside {weights.name} says whether its input is equalised; "
+            "name --equalise or --no-equalise"
+        )
+    engine = load_engine(weights, settings.engine.preference, EngineOptions())
+    return lambda crop: translate(engine, crop[None], equalise=wanted)[0]
 
 
 def _crops(

@@ -11,17 +11,18 @@ import typer
 from rich.table import Table
 
 from models.zoo import Zoo
+from services.cli.alterations import ProbeLightOption, ProbeSideOption
 from services.cli.context import command_settings, run
 from services.cli.evaluate_fusion import evaluate_fusion
 from services.cli.faces import JsonOption
 from services.cli.output import counting, out, print_json
 from services.embedding import load_configured
 from services.evaluation import PairsError
+from services.evaluation.alteration import Alteration, Light, with_altered_probes
 from services.evaluation.extract import Extraction, ExtractionPlan, extract
 from services.evaluation.groups import group_scores, read_labelled
 from services.evaluation.pairs import read_pairs
 from services.evaluation.record import record
-from services.evaluation.shrink import with_shrunk_probes
 from services.evaluation.verification import as_json as report_json
 from services.evaluation.verification import pictures_of, plot, report
 from services.gateway.faces import FaceChoice, Selection
@@ -46,9 +47,8 @@ def evaluate(
     face: Annotated[
         Selection, typer.Option(help="Which face; benchmarks put the subject in the middle.")
     ] = Selection.CENTRAL,
-    probe_side: Annotated[
-        int, typer.Option(min=0, help="Scale first pictures to so many pixels; 0 leaves them.")
-    ] = 0,
+    probe_side: ProbeSideOption = 0,
+    probe_light: ProbeLightOption = Light.AS_IT_IS,
     enhance: Annotated[
         bool, typer.Option(help="Enhance faces that gain by it, where enhancers are served.")
     ] = True,
@@ -71,8 +71,8 @@ def evaluate(
     """
     settings = command_settings()
     listed = read_pairs(pairs)
-    if probe_side:
-        listed = with_shrunk_probes(listed, probe_side)
+    alteration = Alteration(probe_side, probe_light)
+    listed = with_altered_probes(listed, alteration)
     paths = pictures_of(listed)
 
     async def work() -> Extraction:
@@ -91,7 +91,7 @@ def evaluate(
         command = (
             f"mien evaluate --images {images.parent.name}/{images.name} "
             f"--pairs {pairs.parent.name}/{pairs.name} --model {extraction.model}"
-            + (f" --probe-side {probe_side}" if probe_side else "")
+            + alteration.flags()
             + ("" if enhance else " --no-enhance")
         )
         record(zoo, zoo.embedder(extraction.model), result, data, command)
@@ -120,7 +120,8 @@ def evaluate_groups(
     chosen = card.threshold(fmr)
     if chosen is None or card.output.metric != "cosine":
         raise PairsError(f"{card.reference} has no cosine threshold for FMR {fmr:g}.")
-    if (card.input.width, card.input.template_scale) != (card.input.height, 1.0):
+    crop = card.input
+    if (crop.width, crop.template, crop.template_scale) != (crop.height, "arcface", 1.0):
         raise PairsError(f"{card.reference} takes other crops than the data's.")
     faces = read_labelled(data, card.input.height)
     embedder = load_configured(zoo, model, settings.engine)

@@ -10,10 +10,12 @@ import typer
 from rich.table import Table
 
 from models.zoo import AnyCard, EmbedderCard, ModelThreshold, Zoo, ZooError, kind_of
+from services.cli.alterations import ProbeLightOption, ProbeSideOption
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
 from services.cli.output import counting, downloading, out, print_json
 from services.embedding import probe_embedder
+from services.evaluation.alteration import Alteration, Light
 from services.evaluation.calibration import fit, for_card, picture_set
 from services.evaluation.extract import Extraction, ExtractionPlan, extract
 from services.gateway.faces import FaceChoice, Selection
@@ -63,11 +65,15 @@ def show(model: NameArgument) -> None:
 
 @app.command()
 def pull(
-    models: Annotated[list[str] | None, typer.Argument(help="Models; all if none.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models; if none, all but those that are pulled on request."),
+    ] = None,
 ) -> None:
-    """Download weights that are missing, check their SHA-256, and keep them."""
+    """Download weights that are missing, check their SHA-256, convert them if need be."""
     zoo = Zoo(command_settings().home)
-    for card in [zoo.card(model) for model in models] if models else zoo.cards():
+    usual = [card for card in zoo.cards() if not card.weights.on_request]
+    for card in [zoo.card(model) for model in models] if models else usual:
         with downloading(card.reference) as progress:
             zoo.pull(card, progress)
         out.print(
@@ -115,35 +121,50 @@ def calibrate(
         typer.Option(exists=True, file_okay=False, help="A folder for each person; repeatable."),
     ],
     face: Annotated[Selection, typer.Option(help="Which face.")] = Selection.CENTRAL,
+    probe_side: ProbeSideOption = 0,
+    probe_light: ProbeLightOption = Light.AS_IT_IS,
+    enhancer: Annotated[
+        str, typer.Option(help="Whose card takes the thresholds; needs altered first pictures.")
+    ] = "",
     cache: Annotated[Path | None, typer.Option(help="Keep embeddings here.")] = None,
     data: Annotated[str, typer.Option(help="What the pictures are, for the card.")] = "",
     write: Annotated[bool, typer.Option(help="Put the thresholds into the card.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit thresholds for FMR 1e-2, 1e-3 and 1e-4 on all cross-person comparisons of pictures."""
+    """Fit thresholds for FMR 1e-2, 1e-3 and 1e-4 on all cross-person comparisons of pictures.
+
+    With first pictures altered and an enhancer, they are for comparisons with a face that it has
+    enhanced, and go into its card.
+    """
     settings = command_settings()
     zoo = Zoo(settings.home)
     card = zoo.embedder(model)
+    alteration = Alteration(probe_side, probe_light)
+    if bool(alteration) != bool(enhancer):
+        raise typer.BadParameter("--enhancer goes with --probe-side or --probe-light")
     sets = [picture_set(root) for root in images]
 
     async def work() -> list[Extraction]:
         made = []
         async with local_mien(settings, (model,)) as mien:
             for one in sets:
-                with counting(f"embedding {one.root.name}", len(one.paths)) as advance:
-                    plan = ExtractionPlan(one.root, one.paths, model, FaceChoice(face), cache)
+                paths = list(dict.fromkeys([*one.paths, *map(alteration.named, one.paths)]))
+                with counting(f"embedding {one.root.name}", len(paths)) as advance:
+                    plan = ExtractionPlan(one.root, paths, model, FaceChoice(face), cache)
                     made.append(await extract(mien, settings, plan, advance))
         return made
 
     extractions = run(work())
-    fitted = fit(extractions)
+    fitted = fit(extractions, alteration)
     described = data or " and ".join(f"{one.root.parent.name}/{one.root.name}" for one in sets)
     command = f"mien models calibrate {card.reference} " + " ".join(
         f"--images {one.root.parent.name}/{one.root.name}" for one in sets
     )
+    if enhancer:
+        command += f"{alteration.flags()} --enhancer {enhancer}"
     thresholds = for_card(fitted, described, command)
     if write:
-        _write(zoo, card, thresholds)
+        _write(zoo, card, enhancer, thresholds)
     rows = [threshold.model_dump(mode="json") for threshold in thresholds]
     failed = sum(len(extraction.failures) for extraction in extractions)
     if as_json:
@@ -163,8 +184,20 @@ def calibrate(
     out.print(f"{failed} pictures without a usable face were left out.")
 
 
-def _write(zoo: Zoo, card: EmbedderCard, thresholds: list[ModelThreshold]) -> None:
-    zoo.save(card.model_copy(update={"thresholds": tuple(thresholds)}))
+def _write(zoo: Zoo, card: EmbedderCard, enhancer: str, thresholds: list[ModelThreshold]) -> None:
+    """Into the embedder's own card, or into an enhancer's gate for it."""
+    fitted = {"thresholds": tuple(thresholds)}
+    if not enhancer:
+        zoo.save(card.model_copy(update=fitted))
+        return
+    mender = zoo.enhancer(enhancer)
+    measured = [gate for gate in mender.gates if gate.embedder == card.reference]
+    if not measured:
+        raise typer.BadParameter(f"{mender.reference} has no gate for {card.reference}")
+    gates = tuple(
+        gate.model_copy(update=fitted) if gate in measured else gate for gate in mender.gates
+    )
+    zoo.save(mender.model_copy(update={"gates": gates}))
 
 
 def _is_here(zoo: Zoo, card: AnyCard) -> bool:

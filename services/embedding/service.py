@@ -17,6 +17,7 @@ from services.embedding.template_sets import check_sets, templates
 from services.errors import Errors, MienError
 from services.model_queue import queue_limits, submitted
 from services.rpc.mien.v1 import embedding_pb2, model_pb2
+from services.rpc.thresholds import threshold_messages
 from services.runtime.batcher import Priority
 from services.settings import EmbeddingSettings
 from services.telemetry.metrics import QUEUE_WAIT
@@ -268,15 +269,7 @@ def describe(embedder: Embedder, is_default: bool, can_frontalize: bool) -> mode
         ),
         dimension=card.output.dimension,
         metric=_METRICS[card.output.metric],
-        thresholds=[
-            model_pb2.Threshold(
-                fmr=threshold.fmr,
-                similarity=threshold.similarity,
-                interval_low=threshold.interval[0],
-                interval_high=threshold.interval[1],
-            )
-            for threshold in sorted(card.thresholds, key=lambda t: -t.fmr)
-        ],
+        thresholds=threshold_messages(card.thresholds),
         licence=card.licence,
         engine=engine.engine,
         device=engine.device,

@@ -18,6 +18,7 @@ from services.modality import measure_modality
 from services.model_queue import queue_limits, submitted
 from services.resolution import measure_side
 from services.rpc.mien.v1 import enhancement_pb2, model_pb2
+from services.rpc.thresholds import threshold_messages
 from services.runtime.batcher import Done, Priority
 from services.settings import EnhancementSettings
 from services.telemetry.metrics import QUEUE_WAIT
@@ -186,7 +187,9 @@ def _gates(card: EnhancerCard) -> list[enhancement_pb2.Gate]:
         enhancement_pb2.Gate(
             embedder=gate.embedder,
             embedder_sha256=gate.embedder_sha256,
-            helps_below_eyes_px=gate.helps_below_eyes_px,
+            helps_below_eyes_px=gate.helps_below_eyes_px or 0.0,
+            helps_from_eyes_px=gate.helps_from_eyes_px or 0.0,
+            thresholds=threshold_messages(gate.thresholds),
         )
         for gate in card.gates
     ]

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.evaluation import FittedThreshold, fit_thresholds
+from models.evaluation.bootstrap import IndexArray
+from models.evaluation.thresholds import ScoreTile, Similarity, vector_scores
 from models.zoo import ModelThreshold
+from services.evaluation.alteration import Alteration, split_name
 from services.evaluation.extract import Extraction
 from services.evaluation.pairs import PairsError, person_of
+
+Vectors = NDArray[np.floating]
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic")
 TARGETS = (1e-2, 1e-3, 1e-4)
@@ -40,30 +46,52 @@ def picture_set(root: Path) -> PictureSet:
     return PictureSet(root, paths)
 
 
-def fit(extractions: list[Extraction]) -> list[FittedThreshold]:
+def fit(
+    extractions: list[Extraction], alteration: Alteration | None = None
+) -> list[FittedThreshold]:
     """Fits the thresholds, with 95 % intervals by bootstrap over people.
 
     Args:
         extractions: one for each set of pictures, all of one model. Pictures of different sets are
             not compared, because two sets may show the same person under different names.
+        alteration: for comparisons of which the first picture is altered, the second as it is; the
+            extractions then hold each picture both ways.
 
     Raises:
         ValueError: too few comparisons.
     """
-    found = [
-        (number, person_of(path), vector)
+    changed = alteration or Alteration()
+    usable = [
+        (number, person_of(path), plain, altered)
         for number, extraction in enumerate(extractions)
-        for path, vector in extraction.vectors.items()
-        if vector is not None
+        for path, plain in extraction.vectors.items()
+        if not split_name(path)[1]
+        and plain is not None
+        and (altered := extraction.vectors[changed.named(path)]) is not None
     ]
     metric = extractions[0].metric
     return fit_thresholds(
-        np.stack([vector for _, _, vector in found]),
-        [person for _, person, _ in found],
+        _first_altered(
+            np.stack([altered for _, _, _, altered in usable]),
+            np.stack([plain for _, _, plain, _ in usable]),
+            "negative_euclidean" if metric == "euclidean" else "cosine",
+        ),
+        [person for _, person, _, _ in usable],
         TARGETS,
-        similarity="negative_euclidean" if metric == "euclidean" else "cosine",
-        sets=[number for number, _, _ in found],
+        sets=[number for number, _, _, _ in usable],
     )
+
+
+def _first_altered(altered: Vectors, plain: Vectors, similarity: Similarity) -> ScoreTile:
+    """Scores comparisons of pictures by number: of two, that with the lower number is altered."""
+    score = vector_scores(np.concatenate([altered, plain]), similarity)
+
+    def tile(rows: IndexArray, columns: IndexArray) -> NDArray[np.float64]:
+        upper = score(rows, columns + len(plain))
+        lower = score(rows + len(plain), columns)
+        return np.where(rows[:, None] <= columns[None], upper, lower)
+
+    return tile
 
 
 def for_card(fitted: list[FittedThreshold], data: str, command: str) -> list[ModelThreshold]:

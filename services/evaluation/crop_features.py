@@ -46,7 +46,9 @@ def store_name(card: EmbedderCard, fingerprint: str, view: int) -> str:
 def model_crops(pictures: Pictures, spec: CropInput) -> Pictures:
     """Crops of a model's own size and scale from (N,128,128,3) crops around the template.
 
-    What a model sees beyond the 128 pixels is black, as it is at a picture's edge.
+    What a model sees beyond the 128 pixels is black, as it is at a picture's edge: the lowest 2 of
+    the 150 rows of a chip of dlib's. Cut from these crops, 250 chips of LFW gave vectors with a
+    mean cosine of 0.999 to those of chips cut from whole pictures (0.996 from 112 pixels).
 
     Returns:
         (N,height,width,3) uint8 RGB.

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import MienError
+from services.evaluation.alteration import split_name
 from services.evaluation.cache import EmbeddingCache, picture_key, pipeline_sha256
 from services.evaluation.pairs import PairsError
-from services.evaluation.shrink import shrink, split_name
 from services.gateway.core import crop_geometry
 from services.gateway.faces import FaceChoice
 from services.gateway.pipeline import PreparedFace
@@ -65,7 +65,7 @@ class ExtractionPlan:
 
     Attributes:
         root: folder of the pictures.
-        paths: picture files, relative to it; shrunk ones by the name that `shrink` gives them.
+        paths: picture files, relative to it; altered ones by the name that `Alteration` gives.
         model: embedder, as name or name@version.
         choice: which face of a picture.
         cache: folder that keeps vectors between runs, if any.
@@ -186,14 +186,14 @@ class _Work:
 
     def _prepare(self, path: str) -> tuple[str, PreparedFace | None]:
         """A picture's key, and its face unless the cache has its vector."""
-        named, side = split_name(path)
+        named, alteration = split_name(path)
         file = self._plan.root / named
         try:
             data = file.read_bytes()
         except OSError as error:
             raise PairsError(f"{file} cannot be read.") from error
-        if side:
-            data = shrink(data, side)
+        if alteration:
+            data = alteration.apply(data)
         key = picture_key(data)
         if key in self._cache:
             return key, None

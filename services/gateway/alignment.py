@@ -1,4 +1,4 @@
-"""Aligns a face to the five-point template that embedding models are trained on."""
+"""Aligns a face to the five-point template that an embedding model is trained on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,52 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
-_TEMPLATE_SIDE = 112
 _FEW_PIXELS = 1.75  # enlarged more, a face had 64 px or fewer and is cut out cubically
-_TEMPLATES = {
-    # ArcFace's: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner.
-    "arcface": np.array(
+
+
+@dataclass(frozen=True)
+class _Template:
+    """Where image-left eye, image-right eye, nose tip and both mouth corners lie in a square crop.
+
+    Attributes:
+        points: 5 x 2 pixels.
+        side: pixels of the crop.
+    """
+
+    points: NDArray[np.float64]
+    side: int
+
+
+_ARCFACE = _Template(
+    np.array(
         [
             (38.2946, 51.6963),
             (73.5318, 51.5014),
             (56.0252, 71.7366),
             (41.5493, 92.3655),
             (70.7299, 92.2041),
-        ],
-        np.float64,
-    )
-}
+        ]
+    ),
+    112,
+)
+_DLIB = _Template(
+    np.array(
+        [
+            (46.65, 45.53),
+            (103.35, 45.53),
+            (75.0, 77.92),
+            (50.7, 103.19),
+            (99.3, 103.19),
+        ]
+    ),
+    150,
+)
+"""Where YuNet's five points lie in the chips that dlib cuts, with padding 0.25, by five points of
+its own: the corners of the eyes and the base of the nose. The mean over 939 of 996 pictures of LFW,
+without those in which the two disagree by 15 pixels; then made symmetric, and 1 % larger, because
+least squares shrink scattered points. dlib's mean face of 68 points says nearly the same:
+(47.5,46.6) (100.5,46.6) (74.0,76.6) (50.4,103.0) (97.6,103.0)."""
+_TEMPLATES = {"arcface": _ARCFACE, "dlib": _DLIB}
 
 
 @dataclass(frozen=True)
@@ -35,7 +66,8 @@ class CropGeometry:
     Attributes:
         width: pixels.
         height: pixels.
-        template: name of the five-point template, defined for 112 x 112 pixels.
+        template: name of the five-point template: "arcface", defined for 112 x 112 pixels, or
+            "dlib", for 150 x 150.
         template_scale: enlarges the face about the template's centre; 1 leaves it.
     """
 
@@ -48,10 +80,11 @@ class CropGeometry:
         """Where the five points belong in the crop, 5 x 2 pixels.
 
         The coordinates are taken as they are used in training code: points are scaled by crop side
-        over 112, then about the crop's centre.
+        over the template's, then about the crop's centre.
         """
         size = np.array([self.width, self.height], np.float64)
-        placed = _TEMPLATES[self.template] * (size / _TEMPLATE_SIDE)
+        template = _TEMPLATES[self.template]
+        placed = template.points * (size / template.side)
         return (placed - size / 2) * self.template_scale + size / 2
 
 
@@ -92,18 +125,21 @@ def native_side(points: Points) -> float:
     Args:
         points: 5 x 2, pixels of the picture.
     """
-    matrix = similarity_transform(points, _TEMPLATES["arcface"])
-    return _TEMPLATE_SIDE / float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    matrix = similarity_transform(points, _ARCFACE.points)
+    return _ARCFACE.side / float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def recut(crop: Pixels, geometry: CropGeometry) -> Pixels:
     """A face's 112 x 112 crop as another crop of the same face.
 
+    What the wanted crop shows beyond the 112 pixels is black; of a chip of dlib's, that is the
+    lowest 14 of its 150 rows.
+
     Args:
-        crop: 112 x 112 x 3, RGB, 0-255, on the template itself.
+        crop: 112 x 112 x 3, RGB, 0-255, on ArcFace's template itself.
         geometry: the crop that is wanted.
     """
-    return align(crop, _TEMPLATES[geometry.template].astype(np.float32), geometry)
+    return align(crop, _ARCFACE.points.astype(np.float32), geometry)
 
 
 def align(picture: Pixels, points: Points, geometry: CropGeometry) -> Pixels:

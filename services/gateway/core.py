@@ -16,6 +16,7 @@ from services.gateway.decision import (
     faults,
     operating_point,
     similarity,
+    stricter,
 )
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import Enhancement, FaceEnhancement
@@ -66,6 +67,7 @@ class ReferenceResult:
         decision: same, different or inconclusive.
         reasons: why it is inconclusive.
         similarity: in the model's metric; None when there was nothing to compare.
+        point: the threshold that was applied, and the false-match rate that it was set for.
         reference: the face in the reference.
         enhancement: what was done to it; None where there is no face.
     """
@@ -73,6 +75,7 @@ class ReferenceResult:
     decision: Decision
     reasons: list[Reason]
     similarity: float | None
+    point: OperatingPoint
     reference: PreparedFace
     enhancement: Enhancement | None
 
@@ -84,7 +87,6 @@ class Verification:
     probe: PreparedFace
     probe_enhancement: Enhancement | None
     results: list[ReferenceResult]
-    point: OperatingPoint
     identity: model_pb2.ModelIdentity
     stopwatch: Stopwatch
 
@@ -196,15 +198,20 @@ class Gateway:
         results = []
         for reference, enhancement, value in zip(references, done[1:], similarities, strict=True):
             reasons = of_probe + faults(reference, "reference", limits)
-            decision = decide(value, point, reasons)
-            results.append(ReferenceResult(decision, reasons, value, reference, enhancement))
+            applied = stricter(
+                point, [one.thresholds for one in (done[0], enhancement) if one is not None]
+            )
+            decision = decide(value, applied, reasons)
+            results.append(
+                ReferenceResult(decision, reasons, value, applied, reference, enhancement)
+            )
             DECISIONS.labels(name, decision).inc()
             if value is not None:
                 SIMILARITY.labels(name).observe(value)
         for one in prepared:
             if one.face is not None:
                 QUALITY.observe(one.face.quality.unified)
-        return Verification(probe, done[0], results, point, model.identity, watch)
+        return Verification(probe, done[0], results, model.identity, watch)
 
     async def _prepare_all(
         self, command: VerifyCommand, geometry: CropGeometry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -85,6 +87,30 @@ def operating_point(
         f"{name} has no threshold for a false-match rate of {wanted:g}. It has: {have}.",
         field="fmr",
     )
+
+
+def stricter(
+    point: OperatingPoint, fitted: Iterable[Sequence[model_pb2.Threshold]]
+) -> OperatingPoint:
+    """The operating point of a comparison whose faces were enhanced.
+
+    Args:
+        point: the model's own.
+        fitted: for each enhanced face, the thresholds for comparisons with such faces.
+
+    Returns:
+        The strictest of those that were set for the same false-match rate; the model's own where
+        none was, and always where the caller named the threshold.
+    """
+    if point.fmr is None:
+        return point
+    found = [
+        one.similarity
+        for thresholds in fitted
+        for one in thresholds
+        if math.isclose(one.fmr, point.fmr, rel_tol=1e-6)
+    ]
+    return OperatingPoint(max(found), point.fmr) if found else point
 
 
 def similarity(probe: Vector, reference: Vector, metric: model_pb2.Metric.ValueType) -> float:

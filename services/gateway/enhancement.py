@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.gain_gate import eyes_px, helping
+from services.gain_gate import eyes_px, gates_for, helping
 from services.gateway.alignment import CropGeometry, recut
 from services.gateway.enhancement_client import EnhancementClient
 from services.gateway.faces import MEASURING_CROP
@@ -51,6 +51,7 @@ class Enhancement:
         condition: what was mended; None unless applied.
         picture: what was embedded, 112 x 112 x 3, RGB, 0-255: synthetic, never to be stored as a
             photograph; None unless applied.
+        thresholds: fitted for comparisons with such a face; empty where the model's own hold.
     """
 
     status: Status
@@ -59,6 +60,7 @@ class Enhancement:
     enhancer_sha256: str = ""
     condition: Condition | None = None
     picture: Pixels | None = None
+    thresholds: tuple[model_pb2.Threshold, ...] = ()
 
     def png(self) -> bytes | None:
         """The picture as a file; None unless applied."""
@@ -126,7 +128,7 @@ class FaceEnhancement:
         made = list(faces)
         groups = _groups(faces, served or [], model)
         await asyncio.gather(
-            *(self._enhance(group, made, done, geometry, watch, bulk) for group in groups)
+            *(self._enhance(group, made, done, model, geometry, watch, bulk) for group in groups)
         )
         for one in done:
             if one is not None:
@@ -151,6 +153,7 @@ class FaceEnhancement:
         group: _Group,
         faces: list[PreparedFace],
         done: list[Enhancement | None],
+        model: model_pb2.ModelInfo,
         geometry: CropGeometry,
         watch: Stopwatch,
         bulk: bool,
@@ -159,6 +162,7 @@ class FaceEnhancement:
         if self._client is None:
             return
         by = group.enhancer
+        (gate,) = gates_for(by, *_named(model))
         drawn = await self._client.enhance(group.crops, group.native_sides, by, bulk=bulk)
         if drawn is None:
             for place, native in zip(group.places, group.native_sides, strict=True):
@@ -177,6 +181,7 @@ class FaceEnhancement:
                 enhancer_sha256=by.weights_sha256,
                 condition=_CONDITIONS[by.condition],
                 picture=picture,
+                thresholds=tuple(gate.thresholds),
             )
 
 
@@ -195,14 +200,13 @@ def _groups(
     served: list[enhancement_pb2.EnhancerInfo],
     model: model_pb2.ModelInfo,
 ) -> list[_Group]:
-    identity = model.identity
-    embedder = f"{identity.name}@{identity.version}"
+    embedder, sha256 = _named(model)
     groups: dict[str, _Group] = {}
     for place, one in enumerate(faces):
         if one.face is None or one.measured is None:
             continue
         native = one.face.native_side
-        chosen = helping(served, embedder, identity.weights_sha256, native, one.face.modality)
+        chosen = helping(served, embedder, sha256, native, one.face.modality)
         if chosen is not None:
             empty = _Group(chosen, [], [], [])
             group = groups.setdefault(f"{chosen.name}@{chosen.version}", empty)
@@ -210,3 +214,9 @@ def _groups(
             group.crops.append(one.measured)
             group.native_sides.append(native)
     return list(groups.values())
+
+
+def _named(model: model_pb2.ModelInfo) -> tuple[str, str]:
+    """Its name@version and the SHA-256 of its weights."""
+    identity = model.identity
+    return f"{identity.name}@{identity.version}", identity.weights_sha256

@@ -24,7 +24,6 @@ class EnrolCommand:
         key: idempotency key, or empty.
         allow_duplicate: enrol even if another subject has this face.
         leave_out_poor: make the template of the good pictures; False refuses all for one poor one.
-        enhance: enhance faces that gain by it.
     """
 
     subject_id: str
@@ -35,7 +34,6 @@ class EnrolCommand:
     key: str = ""
     allow_duplicate: bool = False
     leave_out_poor: bool = False
-    enhance: bool = True
 
 
 def row_key(key: str, index: int, subject_id: str) -> str:
@@ -60,7 +58,7 @@ def fingerprint(command: EnrolCommand) -> str:
             [one.model, one.version, one.weights_sha256, one.quality, one.pictures]
             for one in command.vectors
         ],
-        "options": [command.allow_duplicate, command.leave_out_poor, command.enhance],
+        "options": [command.allow_duplicate, command.leave_out_poor],
     }
     told = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for picture in command.pictures:

@@ -14,7 +14,6 @@ from services.gallery import Enrolled, Enrolment, NewTemplate
 from services.gallery.checks import checked_id, checked_tenant
 from services.gateway.decision import Cause, faults
 from services.gateway.duplicates import refuse_duplicates
-from services.gateway.enhancement import Enhancement
 from services.gateway.enrol_command import EnrolCommand, fingerprint
 from services.gateway.face_work import FaceWork, indexed
 from services.gateway.gallery_models import GalleryModel, GalleryModels
@@ -42,7 +41,6 @@ class EnrolledPicture:
     used: bool
     faults: list[Cause]
     face: PreparedFace
-    enhancement: Enhancement | None
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ class Enroller:
         if command.vectors:
             templates = self._given(command, models[0])
         else:
-            pictures = await self._looked_at(command, models[0], watch, bulk)
+            pictures = await self._looked_at(command, models[0], watch)
             used = [index for index, one in enumerate(pictures) if one.used]
             if not used:
                 return self._answer(Outcome.REFUSED, command, (), pictures, models[0], watch)
@@ -155,7 +153,7 @@ class Enroller:
         return self._answer(outcome, command, done.template_ids, pictures, models[0], watch)
 
     async def _looked_at(
-        self, command: EnrolCommand, model: GalleryModel, watch: Stopwatch, bulk: bool
+        self, command: EnrolCommand, model: GalleryModel, watch: Stopwatch
     ) -> list[EnrolledPicture]:
         """Each picture with its face, and whether it may go into the template."""
         fields = indexed("picture", len(command.pictures))
@@ -166,17 +164,12 @@ class Enroller:
                 QUALITY.observe(face.face.quality.unified)
         limits = self._work.settings.decision
         found = [[reason.cause for reason in faults(face, "probe", limits)] for face in faces]
-        if any(found) and not (command.leave_out_poor and not all(found)):
-            return [
-                EnrolledPicture(False, causes, face, None)
-                for causes, face in zip(found, faces, strict=True)
-            ]
-        faces, done = await self._work.enhanced(
-            faces, model, watch, allowed=command.enhance, bulk=bulk
-        )
+        taken = not any(found) or (command.leave_out_poor and not all(found))
+        # No face is enhanced here: comparisons with enhanced faces need thresholds of their own,
+        # and a stored template does not tell that it was made of one.
         return [
-            EnrolledPicture(not causes, causes, face, enhancement)
-            for causes, face, enhancement in zip(found, faces, done, strict=True)
+            EnrolledPicture(taken and not causes, causes, face)
+            for causes, face in zip(found, faces, strict=True)
         ]
 
     async def _fused(
@@ -191,14 +184,11 @@ class Enroller:
     ) -> NewTemplate:
         """One template of a model, of all pictures that are used."""
         faces = [one.face for one in pictures if one.used]
-        if not live:  # another model may take another crop, and gain by another enhancer
+        if not live:  # another model may take another crop
             chosen = [
                 one for one, told in zip(command.pictures, pictures, strict=True) if told.used
             ]
             faces = await self._work.chosen(chosen, indexed("picture", len(chosen)), model)
-            faces, _ = await self._work.enhanced(
-                faces, model, watch, allowed=command.enhance, bulk=bulk
-            )
         crops = [face.crop for face in faces if face.crop is not None]
         qualities = [face.face.quality.unified for face in faces if face.face is not None]
         made = await self._work.embedding.templates(

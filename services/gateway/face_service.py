@@ -99,19 +99,21 @@ def _verify_response(
     response = face_pb2.VerifyResponse(
         results=[_result(result, show_enhanced) for result in found.results],
         probe=chosen_message(found.probe, found.probe_enhancement, show_enhanced),
-        threshold=found.point.threshold,
+        threshold=found.results[0].point.threshold,
         model=found.identity,
         timing_ms=found.stopwatch.milliseconds(),
         request_id=request_id,
     )
-    if found.point.fmr is not None:
-        response.fmr = found.point.fmr
+    fmr = found.results[0].point.fmr
+    if fmr is not None:
+        response.fmr = fmr
     return response
 
 
 def _result(result: core.ReferenceResult, show_enhanced: bool) -> face_pb2.VerifyResult:
     made = face_pb2.VerifyResult(
         decision=DECISIONS[result.decision],
+        threshold=result.point.threshold,
         reasons=[REASONS[str(reason)] for reason in result.reasons],
         reference=chosen_message(result.reference, result.enhancement, show_enhanced),
     )

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from services.gateway.capacity import Capacity
 from services.gateway.core import PictureInput
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import Enhancement, FaceEnhancement
 from services.gateway.gallery_models import GalleryModel
+from services.gateway.given_vectors import Vector
 from services.gateway.pipeline import PicturePipeline, PreparedFace, PreparedPicture
 from services.settings import Settings
 from services.telemetry import Stopwatch
+
+_BATCH = 32  # crops in one call; a service may be set to take few
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,31 @@ class FaceWork:
             for data, field in zip(pictures, fields, strict=True)
         ]
         return list(await asyncio.gather(*(self.capacity.in_pool(job) for job in jobs)))
+
+    async def vectors(
+        self, faces: Sequence[PreparedFace], model: GalleryModel, watch: Stopwatch
+    ) -> Vector:
+        """Embeds faces, so many at once as every embedding service takes.
+
+        Args:
+            faces: at least one, each with its crop.
+            model: to embed with.
+            watch: is told the time of queue and network.
+
+        Returns:
+            N x dimension float32.
+
+        Raises:
+            MienError: the embedding service refused, failed, or did not answer in time.
+        """
+        crops = [face.crop for face in faces if face.crop is not None]
+        found = []
+        for start in range(0, len(crops), _BATCH):
+            made = await self.embedding.embed(crops[start : start + _BATCH], model.info)
+            watch.add("queue", made.queue_seconds)
+            watch.add("inference", made.inference_seconds)
+            found.append(made.vectors)
+        return np.concatenate(found)
 
     async def enhanced(
         self,

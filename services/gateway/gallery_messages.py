@@ -100,7 +100,7 @@ def enrol_message(answer: EnrolAnswer, request_id: str) -> gallery_pb2.EnrolResp
             gallery_pb2.EnrolledPicture(
                 used=one.used,
                 faults=[_FAULTS[cause] for cause in one.faults],
-                chosen=chosen_message(one.face, one.enhancement),
+                chosen=chosen_message(one.face, None),
             )
             for one in answer.pictures
         ],

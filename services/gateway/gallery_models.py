@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.errors import Errors, MienError
 from services.gallery import Collection, Gallery, Space
 from services.gallery.checks import checked_tenant
+from services.gallery.spaces import space_of_model
 from services.gateway.alignment import CropGeometry
 from services.gateway.core import crop_geometry
 from services.gateway.embedding_client import EmbeddingClient
@@ -133,7 +134,7 @@ class GalleryModels:
             MienError: it is not served.
         """
         info = await self._embedding.model(self._first_model)
-        return GalleryModel(space_of(info), info)
+        return GalleryModel(space_of_model(info), info)
 
     async def _served(self, space: Space) -> GalleryModel | None:
         """The served model of a space; None if it is not served, or with other weights."""
@@ -143,20 +144,7 @@ class GalleryModels:
             if error.error is Errors.MODEL_UNKNOWN:
                 return None
             raise
-        return GalleryModel(space, info) if space_of(info) == space else None
-
-
-def space_of(model: model_pb2.ModelInfo) -> Space:
-    """What vectors of a served model share."""
-    identity = model.identity
-    return Space(
-        model=identity.name,
-        version=identity.version,
-        weights_sha256=identity.weights_sha256,
-        preprocessing_sha256=identity.preprocessing_sha256,
-        dimension=model.dimension,
-        metric="euclidean" if model.metric == model_pb2.METRIC_EUCLIDEAN else "cosine",
-    )
+        return GalleryModel(space, info) if space_of_model(info) == space else None
 
 
 def identity_of(space: Space, map_name: str = "") -> model_pb2.ModelIdentity:

@@ -51,7 +51,6 @@ def enrol_command(request: gallery_pb2.EnrolRequest) -> EnrolCommand:
         key=request.idempotency_key,
         allow_duplicate=request.allow_duplicate,
         leave_out_poor=request.leave_out_poor,
-        enhance=not request.no_enhancement,
     )
 
 

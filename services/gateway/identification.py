@@ -162,12 +162,8 @@ class Identifier:
         faces, done = await self._work.enhanced(faces, live, watch, allowed=command.enhance)
         found: list[list[Candidate]] = []
         if faces:
-            embedded = await self._work.embedding.embed(
-                [face.crop for face in faces if face.crop is not None], live.info
-            )
-            watch.add("queue", embedded.queue_seconds)
-            watch.add("inference", embedded.inference_seconds)
-            found = await self._search(tenant, live, embedded.vectors, command.limit, watch)
+            rows = await self._work.vectors(faces, live, watch)
+            found = await self._search(tenant, live, rows, command.limit, watch)
         told = [
             self._told(face, enhancement, candidates, point, command.limit)
             for face, enhancement, candidates in zip(faces, done, found, strict=True)
@@ -231,8 +227,9 @@ class Identifier:
         QUALITY.observe(prepared.face.quality.unified)
         reasons = faults(prepared, "probe", self._work.settings.decision)
         causes = [reason.cause for reason in reasons]
+        applied = point.for_enhanced(() if enhancement is None else enhancement.thresholds)
         return IdentifiedFace(
-            prepared.face, enhancement, face_identity(candidates, point, causes, limit)
+            prepared.face, enhancement, face_identity(candidates, applied, causes, limit)
         )
 
 

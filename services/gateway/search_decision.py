@@ -5,6 +5,7 @@ Why thresholds depend on the gallery's size, and how: `services.gallery.identify
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -43,23 +44,43 @@ class SearchPoint:
         native: of native templates.
         own: the threshold is the caller's own, for all templates: no rate is stated for it.
         decades: of the margin, see `identification_point`.
+        fitted: thresholds of the model itself.
         maps: thresholds of mapped templates.
+        raised: added to every threshold, for a probe that was enhanced.
     """
 
     native: IdentificationPoint
     own: bool
     decades: float
+    fitted: tuple[FittedRate, ...]
     maps: MapThresholds = field(repr=False)
+    raised: float = 0.0
 
     def of(self, map_name: str) -> IdentificationPoint | None:
         """The point of native templates, or of a map's; None where nothing is known of the map."""
-        if not map_name or self.own:
+        if self.own:
             return self.native
-        fitted = self.maps(map_name)
-        if len(fitted) < 2:
-            return None
-        native = self.native
-        return identification_point(fitted, native.fpir, native.templates, self.decades)
+        found = self.native
+        if map_name:
+            fitted = self.maps(map_name)
+            if len(fitted) < 2:
+                return None
+            found = identification_point(fitted, found.fpir, found.templates, self.decades)
+        return replace(found, threshold=found.threshold + self.raised)
+
+    def for_enhanced(self, thresholds: Sequence[model_pb2.Threshold]) -> SearchPoint:
+        """The same for an enhanced probe: as much stricter as its enhancer asks at most.
+
+        Args:
+            thresholds: fitted for comparisons with such a face; none where the model's own hold.
+        """
+        asked = [
+            one.similarity - own.similarity
+            for one in thresholds
+            for own in self.fitted
+            if math.isclose(one.fmr, own.fmr, rel_tol=1e-6)
+        ]
+        return replace(self, raised=max([0.0, *asked]))
 
     def points(self, candidates: Sequence[Candidate]) -> dict[str, IdentificationPoint]:
         """The points of all kinds of template that occur."""
@@ -128,7 +149,7 @@ def search_point(
         ) from error
     if threshold is not None:
         native = replace(native, threshold=threshold)
-    return SearchPoint(native, threshold is not None, settings.margin_decades, maps)
+    return SearchPoint(native, threshold is not None, settings.margin_decades, tuple(fitted), maps)
 
 
 def face_identity(

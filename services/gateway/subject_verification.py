@@ -20,6 +20,7 @@ from services.gateway.decision import (
     faults,
     operating_point,
     similarity,
+    stricter,
 )
 from services.gateway.enhancement import Enhancement
 from services.gateway.face_work import FaceWork
@@ -144,13 +145,14 @@ class SubjectVerifier:
         faces, done = await self._work.enhanced(faces, live, watch, allowed=command.enhance)
         probe = faces[0]
         best = None
-        if probe.face is not None and probe.crop is not None:
+        raised = 0.0
+        if done[0] is not None:  # an enhanced face needs a threshold of its own
+            raised = stricter(point, [done[0].thresholds]).threshold - point.threshold
+        if probe.face is not None:
             QUALITY.observe(probe.face.quality.unified)
-            embedded = await self._work.embedding.embed([probe.crop], live.info)
-            watch.add("queue", embedded.queue_seconds)
-            watch.add("inference", embedded.inference_seconds)
+            rows = await self._work.vectors([probe], live, watch)
             with watch.stage("compare"):
-                best = self._best(embedded.vectors[0], templates, live, point)
+                best = self._best(rows[0], templates, live, point, raised)
         return self._answer(live, point, best, len(templates), probe, done[0], watch)
 
     def _best(
@@ -159,22 +161,23 @@ class SubjectVerifier:
         templates: Sequence[Template],
         live: GalleryModel,
         point: OperatingPoint,
+        raised: float = 0.0,
     ) -> tuple[float, Template, OperatingPoint]:
-        """The template that the probe is farthest above the threshold of."""
+        """The template that the probe is farthest above the threshold of, and that threshold."""
         compared = [
             (
                 similarity(vector, np.asarray(one.vector), live.info.metric),
                 one,
-                self._point_of(one, point),
+                self._point_of(one, point, raised),
             )
             for one in templates
         ]
         return max(compared, key=lambda one: one[0] - one[2].threshold)
 
-    def _point_of(self, template: Template, point: OperatingPoint) -> OperatingPoint:
+    def _point_of(self, template: Template, point: OperatingPoint, raised: float) -> OperatingPoint:
         """The threshold of a template: what a map made has another than what is native."""
         if not template.map or point.fmr is None:
-            return point
+            return OperatingPoint(point.threshold + raised, point.fmr)
         fitted = self._models.map_thresholds(template.map)
         if len(fitted) < 2:
             raise MienError(
@@ -183,7 +186,7 @@ class SubjectVerifier:
                 field="fmr",
             )
         of_one = identification_point(fitted, point.fmr, templates=1, margin_decades=0.0)
-        return OperatingPoint(of_one.threshold, point.fmr)
+        return OperatingPoint(of_one.threshold + raised, point.fmr)
 
     def _answer(
         self,

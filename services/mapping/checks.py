@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.zoo import MapCard
+from models.zoo.map_vectors import VectorError, unit_source
 from services.errors import Errors, MienError
-from services.mapping.mapper import NORM_TOLERANCE, Vectors
+from services.mapping.mapper import Vectors
 from services.rpc.mien.v1 import model_pb2
 
 _IDENTITY = ("name", "version", "weights_sha256", "preprocessing_sha256")
@@ -58,32 +59,25 @@ def unpacked(packed: Sequence[bytes], card: MapCard, most: int) -> Vectors:
                 field=f"vectors[{index}]",
             )
     vectors = np.frombuffer(b"".join(packed), "<f4").reshape(len(packed), -1)
-    check_units(vectors, "vectors[{}]")
-    return vectors.astype(np.float32, copy=False)
+    return source_vectors(vectors, card, "vectors[{}]")
 
 
-def check_units(vectors: Vectors, field: str) -> None:
-    """Checks that vectors are finite and of length 1.
+def source_vectors(vectors: Vectors, card: MapCard, field: str) -> Vectors:
+    """Vectors of a map's source model as the map takes them, of length 1.
 
     Args:
         vectors: N x dimension.
+        card: of the map.
         field: what a row is called, with a place for its number.
 
     Raises:
-        MienError: INVALID_REQUEST, for the first that is not.
+        MienError: INVALID_REQUEST, for the first that is no vector of that model.
     """
-    # In float64, where the square of no float32 overflows.
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= NORM_TOLERANCE))
-    if len(wrong) == 0:
-        return
-    first = int(wrong[0])
-    why = (
-        f"A vector must have length 1, to {NORM_TOLERANCE:g}."
-        if np.isfinite(lengths[first])
-        else "A vector must hold finite numbers only."
-    )
-    raise MienError(Errors.INVALID_REQUEST, why, field=field.format(first))
+    try:
+        return unit_source(vectors, card.source)
+    except VectorError as error:
+        place = field.format(error.row)
+        raise MienError(Errors.INVALID_REQUEST, error.why, field=place) from error
 
 
 def _mismatch(name: str, detail: str) -> MienError:

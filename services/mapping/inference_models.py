@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from services.inference_protocol import ServedArrays, ServedModel, ServedTensor
-from services.mapping.checks import check_units
+from services.mapping.checks import source_vectors
 from services.mapping.mapper import QueuedMapper
 from services.model_queue import submitted
 
@@ -14,8 +14,8 @@ def served_map(one: QueuedMapper, max_rows: int) -> ServedModel:
     """A map: FP32 vectors in, vectors and confidences out, through the queue of the task RPC.
 
     The protocol has no place for an identity: the caller vouches for whose vectors these are, and
-    the answer does not say whose it gives. That they are finite and of length 1 is checked here
-    too.
+    the answer does not say whose it gives. That they are finite, and of length 1 if that model
+    gives such, is checked here too.
 
     Args:
         one: a loaded map.
@@ -25,8 +25,8 @@ def served_map(one: QueuedMapper, max_rows: int) -> ServedModel:
     names = card.tensors
 
     async def infer(arrays: ServedArrays) -> ServedArrays:
-        vectors = np.asarray(arrays[names.vector], np.float32)
-        check_units(vectors, "inputs[0]: row {}")
+        given = np.asarray(arrays[names.vector], np.float32)
+        vectors = source_vectors(given, card, "inputs[0]: row {}")
         done = await submitted(one.batcher, list(vectors), card.reference)
         return {
             names.mapped: np.stack([row.vector for row in done.rows]),

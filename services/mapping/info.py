@@ -6,6 +6,7 @@ from models.zoo import MapCard
 from models.zoo.map_card import MapEnd
 from services.mapping.mapper import Mapper
 from services.rpc.mien.v1 import mapping_pb2, model_pb2
+from services.rpc.thresholds import threshold_message
 
 _COMPARISONS = {
     "map|T": mapping_pb2.COMPARISON_MAPPED_TO_NATIVE,
@@ -40,12 +41,7 @@ def describe(mapper: Mapper) -> mapping_pb2.MapInfo:
         thresholds=[
             mapping_pb2.MapThreshold(
                 comparison=_COMPARISONS[one.comparison],
-                threshold=model_pb2.Threshold(
-                    fmr=one.fmr,
-                    similarity=one.similarity,
-                    interval_low=one.interval[0],
-                    interval_high=one.interval[1],
-                ),
+                threshold=threshold_message(one),
             )
             for one in sorted(
                 card.thresholds, key=lambda one: (_COMPARISONS[one.comparison], -one.fmr)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.zoo import MapCard, Zoo, ZooError
+from models.zoo.map_vectors import LENGTH_TOLERANCE
 from services.model_queue import QueueMetrics
 from services.runtime import Engine, EngineError, EngineOptions, Gate, load_engine
 from services.runtime.batcher import Batcher, BatcherOptions
@@ -24,10 +25,6 @@ Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 
 PRECISION: Final = "fp32"
-
-NORM_TOLERANCE = 1e-3
-"""How far from 1 the length of a vector may be. One that was kept in half precision is off by up to
-5e-4 (2 to the power of -11); one further off was never scaled to length 1, or is no vector."""
 
 _NO_PIXELS = (0.0, 255.0)  # a map takes no picture; the gate gives it unit vectors
 
@@ -99,7 +96,7 @@ class Mapper:
         if trust.shape != (len(vectors), 1):
             raise EngineError(f"{card.reference} must give one confidence for each vector.")
         # Values that are not numbers fail both.
-        if not (np.abs(np.linalg.norm(mapped, axis=1) - 1) <= NORM_TOLERANCE).all():
+        if not (np.abs(np.linalg.norm(mapped, axis=1) - 1) <= LENGTH_TOLERANCE).all():
             raise EngineError(f"{card.reference} gave vectors whose length is not 1.")
         if not (np.abs(trust) <= 1).all():
             raise EngineError(f"{card.reference} gave a confidence that is not from -1 to 1.")

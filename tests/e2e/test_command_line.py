@@ -154,6 +154,14 @@ def test_missing_weights_name_the_command_that_helps(portraits: Path, tmp_path: 
     assert "mien models pull sface@1" in told
 
 
+def test_models_to_map_from_are_pulled_only_when_they_are_named(mien_home: Path) -> None:
+    result = run_mien(mien_home, "models", "pull")
+    assert result.returncode == 0, result.stderr
+    pulled = re.findall(r"^(\S+): here", result.stdout, re.MULTILINE)
+    assert {"sface@1", "yunet@2023mar", "poseface@1"} <= set(pulled)
+    assert not {"facenet@1", "dlib@1"} & set(pulled)
+
+
 def test_pulling_offline_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

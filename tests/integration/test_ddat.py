@@ -12,7 +12,7 @@ from models.zoo import Zoo
 from services.embedding import load_embedder
 from services.enhancement import load_enhancer
 from services.enhancement.enhancer import Poor
-from services.evaluation.shrink import shrink
+from services.evaluation.alteration import shrink
 from services.gateway.faces import MEASURING_CROP, FaceChoice
 from services.gateway.server import load_pipeline
 from services.runtime import EngineOptions
@@ -60,14 +60,15 @@ def test_its_faces_are_nearer_to_the_good_ones_than_cubic_ones_are(
 def test_the_default_mien_enhances_what_its_card_allows_and_nothing_else(
     rest: httpx.Client, portraits: Path, mien_home: Path
 ) -> None:
-    gate = {one.embedder: one for one in Zoo(mien_home).enhancer("ddat").gates}["poseface@1"]
+    gates = {one.embedder: one for one in Zoo(mien_home).enhancer("ddat").gates}
+    limit = gates["poseface@1"].helps_below_eyes_px or 0.0
     large = jpeg(portrait(portraits, "obama.jpg"))
     small = shrink(jpeg(portrait(portraits, "obama2.jpg")), 28)
     answer = rest.post("/v1/verify", files=files(probe=small, reference=large)).json()
     done = answer["probe"]["enhancement"]
     # The answer rounds to a tenth of a pixel.
-    if done["eyes_px"] <= gate.helps_below_eyes_px - 0.1:
+    if done["eyes_px"] <= limit - 0.1:
         assert done["enhancer"] == "ddat@1"
-    elif done["eyes_px"] >= gate.helps_below_eyes_px + 0.1:
+    elif done["eyes_px"] >= limit + 0.1:
         assert done["status"] == "not_needed"
     assert answer["reference"]["enhancement"]["status"] == "not_needed"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.zoo import Zoo
-from services.evaluation.shrink import shrink
+from services.evaluation.alteration import shrink
 from services.gain_gate import eyes_px
 from services.rpc.mien.v1 import face_pb2
 from services.settings import Settings, SettingsError
@@ -20,6 +20,7 @@ from tests.integration.rest import files, problem
 from tests.integration.tiny_enhancement import add_enhancer, gate, loaded, serving
 
 HELPS_AT = 40
+STRICT = 0.777
 APPLIED = face_pb2.ENHANCEMENT_STATUS_APPLIED
 
 
@@ -37,7 +38,9 @@ def home(mien_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (mien_home / part).exists():
             (folder / part).symlink_to(mien_home / part)
     card = Zoo(mien_home).embedder("poseface")
-    add_enhancer(folder, gates=[gate(card.reference, card.weights.sha256, HELPS_AT)])
+    add_enhancer(
+        folder, gates=[gate(card.reference, card.weights.sha256, HELPS_AT, at_0_001=STRICT)]
+    )
     return folder
 
 
@@ -107,6 +110,27 @@ def test_above_the_gate_nothing_changes(rest: httpx.Client, pictures: Pictures) 
     assert "enhance" not in with_it["timing_ms"]
 
 
+def test_a_comparison_with_an_enhanced_face_has_the_threshold_fitted_for_it(
+    rest: httpx.Client, pictures: Pictures
+) -> None:
+    body = {
+        "probe": base64.b64encode(pictures.large).decode(),
+        "references": [base64.b64encode(one).decode() for one in (pictures.large, pictures.small)],
+    }
+    answer = rest.post("/v1/verify", json={**body, "fmr": 1e-3}).json()
+    own, enhanced = (one["threshold"] for one in answer["results"])
+    assert answer["results"][1]["reference"]["enhancement"]["status"] == "applied"
+    assert (enhanced, answer["fmr"]) == (STRICT, 1e-3)
+    assert answer["threshold"] == own < STRICT
+    # None was fitted for 1e-2: the model's own holds. A threshold of the caller's stays his.
+    other = rest.post("/v1/verify", json={**body, "fmr": 1e-2}).json()
+    assert len({one["threshold"] for one in other["results"]}) == 1
+    named = rest.post("/v1/verify", json={**body, "threshold": 0.2}).json()
+    assert {one["threshold"] for one in named["results"]} == {0.2}
+    without = rest.post("/v1/verify", json={**body, "fmr": 1e-3, "enhance": False}).json()
+    assert {one["threshold"] for one in without["results"]} == {own}
+
+
 def test_the_enhanced_face_is_shown_on_request_alone(
     rest: httpx.Client, pictures: Pictures
 ) -> None:
@@ -164,6 +188,7 @@ def test_grpc_says_the_same(enhancing: Mien, rest: httpx.Client, pictures: Pictu
     assert done.image.startswith(b"\x89PNG")
     shown = verify(rest, pictures.small, pictures.large)
     assert answer.results[0].similarity == pytest.approx(shown["similarity"], abs=1e-5)
+    assert (answer.results[0].threshold, answer.threshold) == (STRICT, STRICT)
     assert plain.probe.enhancement.status == face_pb2.ENHANCEMENT_STATUS_OFF
 
 

@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_enhancer(folder, gates=gates)
     add_enhancer(
         folder, "light", operation="nir_to_visible", input={"equalise": True},
-        gates=[gate("face@1", SHA, 100)],
+        gates=[gate("face@1", SHA, 40, upwards=True)],
     )  # fmt: skip
     add_enhancer(folder, "cells", input={"up_sampling": "nearest"})
     return folder
@@ -85,6 +85,7 @@ def test_the_list_says_what_each_mends_and_where_it_was_shown_to_help(stub: Stub
     assert len(negative.weights_sha256) == 64
     limits = {one.embedder: one.helps_below_eyes_px for one in negative.gates}
     assert limits == {"face@1": pytest.approx(eyes_px(32)), "other@1": pytest.approx(eyes_px(16))}
+    assert [one.helps_from_eyes_px for one in light.gates] == [pytest.approx(eyes_px(40))]
     assert negative.engine.startswith("openvino")
 
 
@@ -159,7 +160,7 @@ def test_each_crop_of_a_batch_gets_its_own_answer_in_its_place(stub: Stub) -> No
     )
     wanted = [
         255 - faces[0], 255 - equalised(faces[1]), faces[2],
-        255 - equalised(faces[3]), 255 - faces[4], faces[5],
+        255 - equalised(faces[3]), 255 - faces[4], 255 - equalised(faces[5]),
     ]  # fmt: skip
     for one, right in zip(made, wanted, strict=True):
         assert np.array_equal(pixels_of(one), right)

@@ -21,19 +21,43 @@ from tests.integration.harness import NO_PROXY, call
 from tests.tiny_networks import write_enhancer
 
 
-def gate(embedder: str, sha256: str, helps_at: int) -> dict[str, Any]:
-    """A gate that says: up to so many pixels across the crop it helps, a little above no more."""
+def gate(
+    embedder: str, sha256: str, helps_at: int, *, upwards: bool = False, **thresholds: float
+) -> dict[str, Any]:
+    """A gate that says: up to so many pixels across the crop it helps, a little above no more.
+
+    Args:
+        embedder: that was measured.
+        sha256: of its weights.
+        helps_at: pixels.
+        upwards: from them on, and a little below no more.
+        thresholds: of comparisons with an enhanced face, "at_0_001" for a false-match rate of 1e-3.
+    """
+    beyond = helps_at + (-4 if upwards else 4)
     return {
         "embedder": embedder,
         "embedder_sha256": sha256,
-        "helps_below_eyes_px": eyes_px(helps_at),
-        "points": [p.model_dump() for p in (point(helps_at, 0.1), point(helps_at + 4, -0.1))],
+        f"helps_{'from' if upwards else 'below'}_eyes_px": eyes_px(helps_at),
+        "points": [p.model_dump() for p in (point(helps_at, 0.1), point(beyond, -0.3))],
         "faces": 20,
         "people": 5,
         "data": "made up",
         "command": "none",
         "hardware": "none",
         "date": "2026-01-01",
+        "thresholds": [
+            {
+                "fmr": float(name.removeprefix("at_").replace("_", ".", 1)),
+                "similarity": similarity,
+                "interval": (similarity - 0.01, similarity + 0.01),
+                "impostor_comparisons": 1000,
+                "people": 5,
+                "images": 20,
+                "data": "made up",
+                "command": "none",
+            }
+            for name, similarity in thresholds.items()
+        ],
     }
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from services.gateway.alignment import CropGeometry, align, similarity_transform
+from services.gateway.alignment import CropGeometry, align, recut, similarity_transform
 
 TEMPLATE = CropGeometry().points()
 Pixels = NDArray[np.uint8]
@@ -84,6 +84,29 @@ def test_other_crops_are_filled_in_the_same_way(geometry: CropGeometry) -> None:
     crop = align(picture_of(points, 300, 300, 4), points.astype(np.float32), geometry)
     assert crop.shape == (geometry.height, geometry.width, 3)
     np.testing.assert_allclose(spots_in(crop, expected, 5), expected, atol=0.25)
+
+
+def test_a_dlib_chip_holds_the_points_where_dlib_has_them() -> None:
+    geometry = CropGeometry(150, 150, "dlib")
+    # dlib's mean face of 68 points: middles of the eyes, tip of the nose, corners of the mouth.
+    mean_face = [(47.5, 46.6), (100.5, 46.6), (74.0, 76.6), (50.4, 103.0), (97.6, 103.0)]
+    np.testing.assert_allclose(geometry.points(), mean_face, atol=3)
+    points = placed(2, 10, 150, 150)
+    matrix = similarity_transform(points, geometry.points())
+    crop = align(picture_of(points, 300, 300, 4), points.astype(np.float32), geometry)
+    seen = points @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(spots_in(crop, seen, 5), seen, atol=0.5)
+
+
+def test_a_dlib_chip_can_be_cut_from_an_aligned_crop() -> None:
+    points = placed(2, 10, 150, 150).astype(np.float32)
+    picture = np.random.default_rng(3).integers(0, 256, (20, 20, 3), np.uint8)
+    smooth = cv2.resize(picture, (300, 300), interpolation=cv2.INTER_CUBIC)
+    geometry = CropGeometry(150, 150, "dlib")
+    again = recut(align(smooth, points, CropGeometry()), geometry)
+    direct = align(smooth, points, geometry)
+    assert np.abs(again[:130].astype(int) - direct[:130]).mean() < 4
+    assert again[137:].max() == 0, "the crop of 112 pixels does not reach so far down"
 
 
 def test_a_template_scale_enlarges_the_face() -> None:

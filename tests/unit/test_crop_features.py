@@ -46,6 +46,17 @@ def test_every_face_and_its_mirror_image_get_the_vector_that_the_service_would_g
     model.close()
 
 
+def test_vectors_of_a_model_that_does_not_normalise_have_length_1_all_the_same(
+    faces: Faces, tmp_path: Path
+) -> None:
+    model = embedder(tmp_path)
+    raw = EmbeddingOutput(dimension=DIMENSION, normalise=False, metric="euclidean")
+    model.card = model.card.model_copy(update={"output": raw})
+    made = crop_vectors(model, faces, tmp_path / "kept")
+    np.testing.assert_allclose(np.linalg.norm(made, axis=2), 1, atol=1e-5)
+    model.close()
+
+
 def test_vectors_are_made_once_for_each_way_of_making_them(faces: Faces, tmp_path: Path) -> None:
     model = embedder(tmp_path)
     kept = tmp_path / "kept"
@@ -83,3 +94,15 @@ def test_crops_follow_the_cards_geometry() -> None:
         # The spot grows as the face does.
         area = (side / 112 * scale) ** 2
         assert made.sum() / 255 == pytest.approx(4 * area, rel=0.25)
+
+
+def test_a_dlib_chip_of_an_aligned_crop_shows_the_face_where_dlib_has_it() -> None:
+    picture = np.zeros((1, 128, 128, 3), np.uint8)
+    eye, mouth = (46, 60), (64, 100)  # across and down: an eye, and between the mouth's corners
+    for across, down in (eye, mouth):
+        picture[0, down - 1 : down + 2, across - 1 : across + 2] = 255
+    chip = model_crops(picture, CropInput(width=150, height=150, template="dlib"))[0, ..., 0]
+    rows, columns = np.nonzero(chip > 128)
+    upper = rows < 75
+    assert (columns[upper].mean(), rows[upper].mean()) == pytest.approx((48, 45.5), abs=3)
+    assert (columns[~upper].mean(), rows[~upper].mean()) == pytest.approx((75, 104.5), abs=3)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from models.zoo.enhancer_card import EnhancerGate, helps_below
+from models.zoo.enhancer_card import EnhancerCard, EnhancerGate, helps_below, helps_from
 from services.gain_gate import eyes_px, helping
 from services.modality import Modality
 from services.rpc.mien.v1 import enhancement_pb2
@@ -97,3 +97,36 @@ def test_a_card_cannot_claim_more_than_its_points_show() -> None:
     assert gate.helps_below_eyes_px == pytest.approx(eyes_px(16))
     with pytest.raises(ValidationError, match="only up to"):
         EnhancerGate.model_validate({**about, "helps_below_eyes_px": eyes_px(20)})
+
+
+def card_gate(**limits: float) -> dict[str, object]:
+    points = (point(28, -0.3), point(56, 0.05), point(112, 0.1))
+    return {
+        "embedder": "face@1", "embedder_sha256": SHA, "faces": 20, "people": 5, "data": "made up",
+        "command": "none", "hardware": "none", "date": "2026-01-01", "points": points, **limits,
+    }  # fmt: skip
+
+
+def test_what_lacks_colour_is_helped_from_a_size_on() -> None:
+    rising = (point(28, -0.3), point(56, 0.05), point(112, 0.1))
+    assert helps_from(rising) == pytest.approx(eyes_px(56))
+    assert helps_from(rising[:1]) is None
+    limit = eyes_px(56)
+    gates = [enhancement_pb2.Gate(embedder="face@1", embedder_sha256=SHA, helps_from_eyes_px=limit)]
+    nir = enhancement_pb2.EnhancerInfo(name="nir", version="1", condition=NIR, gates=gates)
+    assert chosen(55, nir, modality=GREY) == ""
+    assert chosen(56, nir, modality=GREY) == "nir"
+    assert chosen(4000, nir, modality=GREY) == "nir"
+    assert chosen(4000, nir) == ""
+
+
+def test_a_card_claims_the_kind_of_limit_that_its_work_has() -> None:
+    gate = EnhancerGate.model_validate(card_gate(helps_from_eyes_px=eyes_px(56)))
+    with pytest.raises(ValidationError, match="only from"):
+        EnhancerGate.model_validate(card_gate(helps_from_eyes_px=eyes_px(28)))
+    with pytest.raises(ValidationError, match="at most one"):
+        EnhancerGate.model_validate(card_gate(helps_from_eyes_px=36.0, helps_below_eyes_px=0.0))
+    about = {"name": "nir", "version": "1", "weights": {"sha256": SHA, "size_bytes": 1}}
+    EnhancerCard.model_validate({**about, "operation": "nir_to_visible", "gates": [gate]})
+    with pytest.raises(ValidationError, match="not for super_resolution"):
+        EnhancerCard.model_validate({**about, "operation": "super_resolution", "gates": [gate]})

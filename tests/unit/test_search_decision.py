@@ -78,6 +78,24 @@ def test_a_poor_face_is_too_poor_whoever_it_resembles() -> None:
     assert len(found.candidates) == 1
 
 
+def test_an_enhanced_probe_needs_as_much_more_as_its_enhancer_asks() -> None:
+    asked = [
+        model_pb2.Threshold(fmr=1e-2, similarity=0.35),
+        model_pb2.Threshold(fmr=1e-3, similarity=0.43),
+        model_pb2.Threshold(fmr=1e-5, similarity=0.9),  # a rate that the model has not
+    ]
+    point = search_point().for_enhanced(asked)
+    both = [candidate("native", 0.36), candidate("mapped", 0.16, "known@1")]
+    found = face_identity(both, point, [], 5)
+    assert [one.threshold for one in found.candidates] == pytest.approx([0.35, 0.15])
+    assert search_point().for_enhanced([]).of("") == search_point().of("")
+    laxer = [model_pb2.Threshold(fmr=1e-2, similarity=0.1)]
+    assert search_point().for_enhanced(laxer).of("") == search_point().of("")
+    own = search_point(threshold=0.5).for_enhanced(asked).of("")
+    assert own is not None
+    assert own.threshold == 0.5
+
+
 def test_a_model_with_one_threshold_cannot_be_searched() -> None:
     model = model_pb2.ModelInfo(thresholds=[model_pb2.Threshold(fmr=1e-3, similarity=0.4)])
     with pytest.raises(MienError) as caught:

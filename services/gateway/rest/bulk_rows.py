@@ -93,7 +93,6 @@ async def _rows_of_archive(
             key=row_key(key, index, subject_id),
             allow_duplicate=options.allow_duplicate,
             leave_out_poor=options.poor == "leave_out",
-            enhance=options.enhance,
         )
 
 

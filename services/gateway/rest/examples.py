@@ -33,11 +33,16 @@ _CHOSEN = {
         "image": "iVBORw0KGgo=",
     },
 }
-_RESULT = {"decision": "same", "reasons": [], "similarity": 0.712345, "reference": _CHOSEN}
+_RESULT = {
+    "decision": "same",
+    "reasons": [],
+    "similarity": 0.712345,
+    "threshold": 0.3,
+    "reference": _CHOSEN,
+}
 
 VERIFY_EXAMPLE: dict[str, Any] = {
     **_RESULT,
-    "threshold": 0.3,
     "fmr": 0.001,
     "model": {
         "name": "poseface",

@@ -123,7 +123,7 @@ def enrol_out(answer: EnrolAnswer, request_id: str) -> EnrolOut:
             EnrolledPictureOut(
                 used=one.used,
                 reasons=[cause.value for cause in one.faults],
-                chosen=chosen_out(one.face, one.enhancement, show_enhanced=False),
+                chosen=chosen_out(one.face, None, show_enhanced=False),
             )
             for one in answer.pictures
         ],

@@ -37,7 +37,7 @@ class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class IdentityIn(_Fields):
+class IdentityBody(_Fields):
     """Identity of a vector, in full, as /v1/models tells it."""
 
     name: str
@@ -47,10 +47,10 @@ class IdentityIn(_Fields):
     origin: Literal["native", "mapped"] = "native"
 
 
-class VectorIn(_Fields):
+class VectorBody(_Fields):
     """A vector of the caller's."""
 
-    model: IdentityIn
+    model: IdentityBody
     values: list[float] | str = Field(
         description="numbers, or little-endian float32 in base64", union_mode="left_to_right"
     )
@@ -58,7 +58,7 @@ class VectorIn(_Fields):
     pictures: int = Field(1, ge=1, description="how many pictures are fused in it")
 
 
-class SubjectIn(_Fields):
+class SubjectBody(_Fields):
     """A subject to be created."""
 
     id: str = Field("", description="the caller's own; empty: one is made")
@@ -66,7 +66,7 @@ class SubjectIn(_Fields):
     metadata: dict[str, str] = {}
 
 
-class ConsentIn(_Fields):
+class ConsentBody(_Fields):
     """Consent given, or withdrawn."""
 
     given: bool
@@ -86,14 +86,13 @@ class EnrolFields(_Fields):
         description="one poor picture refuses them all, or is left out of the template",
     )
     allow_duplicate: bool = Field(False, description="even if another subject has this face")
-    enhance: Enhance = True
 
 
 class EnrolJson(EnrolFields):
     """An enrolment as JSON: pictures or vectors."""
 
     pictures: list[str] = Field([], description="picture files of one person, base64")
-    vectors: list[VectorIn] = Field([], description="vectors, each a template")
+    vectors: list[VectorBody] = Field([], description="vectors, each a template")
 
 
 class EnrolRow(EnrolJson):
@@ -123,7 +122,7 @@ class VerifySubjectJson(VerifySubjectFields):
     """A verification against a subject as JSON: a picture or a vector."""
 
     picture: str | None = Field(None, description="picture file, base64")
-    vector: VectorIn | None = None
+    vector: VectorBody | None = None
 
 
 class IdentifyFields(_Fields):
@@ -145,4 +144,4 @@ class IdentifyJson(IdentifyFields):
     """An identification as JSON: pictures or vectors."""
 
     pictures: list[str] = Field([], description="picture files, base64; all their faces are meant")
-    vectors: list[VectorIn] = []
+    vectors: list[VectorBody] = []

@@ -28,13 +28,13 @@ from services.gateway.rest.bodies import (
     validated,
 )
 from services.gateway.rest.gallery_bodies import (
-    ConsentIn,
+    ConsentBody,
     EnrolFields,
     EnrolJson,
     IdentifyFields,
     IdentifyJson,
-    SubjectIn,
-    VectorIn,
+    SubjectBody,
+    VectorBody,
     VerifySubjectFields,
     VerifySubjectJson,
 )
@@ -83,7 +83,7 @@ async def read_subject(request: Request) -> CreateCommand:
         MienError: names the field at fault.
     """
     media_type(request, JSON)
-    body = validated(SubjectIn, await json_body(request))
+    body = validated(SubjectBody, await json_body(request))
     return CreateCommand(body.id, body.name, body.metadata, key_of(request))
 
 
@@ -94,7 +94,7 @@ async def read_consent(request: Request) -> bool:
         MienError: names the field at fault.
     """
     media_type(request, JSON)
-    return validated(ConsentIn, await json_body(request)).given
+    return validated(ConsentBody, await json_body(request)).given
 
 
 async def read_enrolment(request: Request, subject_id: str, max_pictures: int) -> EnrolCommand:
@@ -174,7 +174,7 @@ async def _only_picture(form: FormData) -> bytes:
 
 
 def _enrol(
-    fields: EnrolFields, subject_id: str, key: str, pictures: list[bytes], vectors: list[VectorIn]
+    fields: EnrolFields, subject_id: str, key: str, pictures: list[bytes], vectors: list[VectorBody]
 ) -> EnrolCommand:
     choice = FaceChoice(fields.face, fields.face_index)
     return EnrolCommand(
@@ -188,7 +188,6 @@ def _enrol(
         key=key,
         allow_duplicate=fields.allow_duplicate,
         leave_out_poor=fields.poor == "leave_out",
-        enhance=fields.enhance,
     )
 
 
@@ -223,7 +222,7 @@ def _pictures(given: list[str]) -> list[bytes]:
     return [decoded(text, _field("picture", index, len(given))) for index, text in enumerate(given)]
 
 
-def _vector(given: VectorIn, field: str) -> GivenVector:
+def _vector(given: VectorBody, field: str) -> GivenVector:
     if isinstance(given.values, str):
         try:
             data = base64.b64decode(given.values, validate=True)

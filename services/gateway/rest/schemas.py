@@ -127,13 +127,16 @@ class ResultOut(_Answer):
         "extreme_pose, each followed by _in_probe or _in_reference"
     )
     similarity: float | None = Field(description="null when there was nothing to compare")
+    threshold: float = Field(
+        description="a similarity at or above it is a match; with an enhanced face, the one fitted "
+        "for such comparisons"
+    )
     reference: ChosenFaceOut
 
 
 class VerifyOut(ResultOut):
     """Answer to /v1/verify. The first reference's result stands at the top as well."""
 
-    threshold: float = Field(description="a similarity at or above it is a match")
     fmr: float | None = Field(
         description="false-match rate that the threshold was set for; null for your own threshold"
     )
@@ -226,8 +229,8 @@ def verify_out(
         reasons=first.reasons,
         similarity=first.similarity,
         reference=first.reference,
-        threshold=round(answer.point.threshold, 6),
-        fmr=answer.point.fmr,
+        threshold=first.threshold,
+        fmr=answer.results[0].point.fmr,
         model=identity_out(answer.identity),
         probe=chosen_out(answer.probe, answer.probe_enhancement, show_enhanced=show_enhanced),
         results=results,
@@ -293,6 +296,7 @@ def _result(result: core.ReferenceResult, show_enhanced: bool) -> ResultOut:
         decision=result.decision.value,
         reasons=[str(reason) for reason in result.reasons],
         similarity=None if value is None else round(value, 6),
+        threshold=round(result.point.threshold, 6),
         reference=chosen_out(result.reference, result.enhancement, show_enhanced=show_enhanced),
     )
 

@@ -25,7 +25,7 @@ from services.gateway.rest.gallery_answers import (
     subject_templates_out,
     subjects_out,
 )
-from services.gateway.rest.gallery_bodies import ConsentIn, SubjectIn
+from services.gateway.rest.gallery_bodies import ConsentBody, SubjectBody
 from services.gateway.rest.gallery_inputs import limit_of, read_consent, read_subject, tenant_of
 from services.gateway.rest.gallery_schemas import (
     ConsentOut,
@@ -77,7 +77,7 @@ def add_subjects(app: FastAPI, gallery: GalleryGateway) -> None:
                 Errors.IDEMPOTENCY_KEY_REUSED,
             ),
         },
-        openapi_extra=json_only(SubjectIn, TENANT_PARAMETER, KEY_PARAMETER),
+        openapi_extra=json_only(SubjectBody, TENANT_PARAMETER, KEY_PARAMETER),
     )
     async def create(request: Request) -> Response:
         tenant = tenant_of(request)
@@ -133,7 +133,7 @@ def add_subjects(app: FastAPI, gallery: GalleryGateway) -> None:
         summary="Withdraw consent, or give it again.",
         tags=["subjects"],
         responses=problems.responses(*KNOWN, Errors.MALFORMED_BODY, Errors.UNSUPPORTED_MEDIA_TYPE),
-        openapi_extra=json_only(ConsentIn, TENANT_PARAMETER),
+        openapi_extra=json_only(ConsentBody, TENANT_PARAMETER),
     )
     async def consent(request: Request, subject_id: str) -> Response:
         tenant = tenant_of(request)

@@ -22,7 +22,7 @@ from models.ddat.degradations import (
     shrink_by_area,
     up_sample,
 )
-from services.evaluation.shrink import shrink
+from services.evaluation.alteration import shrink
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from models.backbones.sface import load_trunk
 from models.ddat import measure
 from models.ddat.degradations import up_sample
-from models.ddat.export import curve_facts, gain_points
+from models.ddat.export import curve_facts
 from models.ddat.figures import FIGURES, METHODS, Measured, measured_table
 from models.ddat.network import Generator
 from models.ddat.options import profile_options
@@ -24,6 +24,7 @@ from models.training.faces import load_faces
 from models.training.gains import verification_gains
 from models.training.held_out import embed
 from models.training.validation import Validation
+from models.zoo.enhancer_card import GainPoint
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
@@ -186,8 +187,9 @@ def test_the_curve_of_a_card_is_plain_json_with_what_was_measured(
     assert facts["points"][2]["methods"]["bicubic"]["psnr"] is None
 
 
-def test_gains_go_into_a_card_as_they_were_measured(measured: Measured) -> None:
-    found = gain_points(measured)
+def test_gains_go_into_a_card_as_they_were_measured(measured: Measured, zoo_poseface: Path) -> None:
+    facts = curve_facts(measured, profile_options("cpu"), zoo_poseface)
+    found = [GainPoint.model_validate(one) for one in facts["gains"]]
     assert len(found) == sum(len(point.gains) for point in measured.points) > 0
     first, gain = found[0], measured.points[0].gains[0]
     assert (first.domain, first.side) == (measured.points[0].domain, measured.points[0].side)

@@ -21,6 +21,7 @@ from models.nir_cyclegan.pictures import equalised
 from models.nir_cyclegan.recogniser import deal, train_head
 from models.training.gains import Gain
 from models.training.onnx_export import sample_pictures
+from models.zoo.enhancer_card import GainPoint, helps_from
 
 TINY = {
     "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "amp": False, "min_images": 1,
@@ -46,7 +47,19 @@ def test_both_files_draw_as_the_averaged_generators_and_say_how_they_are_fed(
     other = tmp_path / "judge.onnx"
     other.write_bytes(zoo_poseface.read_bytes())
     told = CliRunner().invoke(
-        export.app, [*run, *measure, "--judge", str(other), "--resamples", "5"]
+        export.app,
+        [
+            *run,
+            *measure,
+            "--judge",
+            str(other),
+            "--resamples",
+            "5",
+            "--side",
+            "112",
+            "--side",
+            "28",
+        ],
     )
     assert told.exit_code == 0, told.output
 
@@ -82,6 +95,17 @@ def test_both_files_draw_as_the_averaged_generators_and_say_how_they_are_fed(
             two["methods"]["none"]["identity"], abs=1e-3
         )
         assert [gain["fmr"] for gain in one["gains"]] == [0.01, 0.001]
+    gains = [GainPoint.model_validate(one) for one in first["gains"]]
+    assert len(gains) == 3 * 2 * 2
+    assert {(one.domain, one.side) for one in gains} == {
+        (domain, side) for domain in ("simulated", "formula", "grey") for side in (112, 28)
+    }
+    assert first["helps_from_eyes_px"] == helps_from(gains)
+    # At full size it is what the domains' own figures say.
+    for one in first["domains"]:
+        full = [gain for gain in gains if (gain.domain, gain.side) == (one["domain"], 112)]
+        values = [gain["base"]["estimate"] for gain in one["gains"]]
+        assert [gain.plain.value for gain in full] == pytest.approx(values, abs=1e-3)
     assert set(first["helps"]) == set(first["harms"]) == {"simulated", "formula", "grey"}
 
 

@@ -25,31 +25,31 @@ _sym_db = _symbol_database.Default()
 from services.rpc.mien.v1 import model_pb2 as mien_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mien/v1/enhancement.proto\x12\x07mien.v1\x1a\x13mien/v1/model.proto\"\x16\n\x14ListEnhancersRequest\"A\n\x15ListEnhancersResponse\x12(\n\tenhancers\x18\x01 \x03(\x0b\x32\x15.mien.v1.EnhancerInfo\"\xce\x01\n\x0c\x45nhancerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x03 \x01(\t\x12%\n\tcondition\x18\x04 \x01(\x0e\x32\x12.mien.v1.Condition\x12\x1c\n\x05gates\x18\x05 \x03(\x0b\x32\r.mien.v1.Gate\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0f\n\x07licence\x18\t \x01(\t\"N\n\x04Gate\x12\x10\n\x08\x65mbedder\x18\x01 \x01(\t\x12\x17\n\x0f\x65mbedder_sha256\x18\x02 \x01(\t\x12\x1b\n\x13helps_below_eyes_px\x18\x03 \x01(\x01\"d\n\x08\x46\x61\x63\x65\x43rop\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0c\n\x04side\x18\x02 \x01(\r\x12%\n\tcondition\x18\x03 \x01(\x0e\x32\x12.mien.v1.Condition\x12\x13\n\x0bnative_side\x18\x04 \x01(\x01\"{\n\x0e\x45nhanceRequest\x12 \n\x05\x63rops\x18\x01 \x03(\x0b\x32\x11.mien.v1.FaceCrop\x12\x10\n\x08\x65nhancer\x18\x02 \x01(\t\x12\x10\n\x08\x65mbedder\x18\x03 \x01(\t\x12#\n\x08priority\x18\x04 \x01(\x0e\x32\x11.mien.v1.Priority\"\xb7\x01\n\x0c\x45nhancedCrop\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0c\n\x04side\x18\x02 \x01(\r\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12%\n\tcondition\x18\x04 \x01(\x0e\x32\x12.mien.v1.Condition\x12\x10\n\x08\x65nhancer\x18\x05 \x01(\t\x12\x17\n\x0f\x65nhancer_sha256\x18\x06 \x01(\t\x12\x13\n\x0bnative_side\x18\x07 \x01(\x01\x12\x0f\n\x07\x65yes_px\x18\x08 \x01(\x01\"_\n\x0f\x45nhanceResponse\x12$\n\x05\x63rops\x18\x01 \x03(\x0b\x32\x15.mien.v1.EnhancedCrop\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x01*\x8c\x01\n\tCondition\x12\x19\n\x15\x43ONDITION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43ONDITION_AUTO\x10\x01\x12\x1c\n\x18\x43ONDITION_LOW_RESOLUTION\x10\x02\x12\x1b\n\x17\x43ONDITION_NEAR_INFRARED\x10\x03\x12\x15\n\x11\x43ONDITION_VISIBLE\x10\x04\x32\xa2\x01\n\x12\x45nhancementService\x12N\n\rListEnhancers\x12\x1d.mien.v1.ListEnhancersRequest\x1a\x1e.mien.v1.ListEnhancersResponse\x12<\n\x07\x45nhance\x12\x17.mien.v1.EnhanceRequest\x1a\x18.mien.v1.EnhanceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mien/v1/enhancement.proto\x12\x07mien.v1\x1a\x13mien/v1/model.proto\"\x16\n\x14ListEnhancersRequest\"A\n\x15ListEnhancersResponse\x12(\n\tenhancers\x18\x01 \x03(\x0b\x32\x15.mien.v1.EnhancerInfo\"\xce\x01\n\x0c\x45nhancerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x03 \x01(\t\x12%\n\tcondition\x18\x04 \x01(\x0e\x32\x12.mien.v1.Condition\x12\x1c\n\x05gates\x18\x05 \x03(\x0b\x32\r.mien.v1.Gate\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0f\n\x07licence\x18\t \x01(\t\"\x92\x01\n\x04Gate\x12\x10\n\x08\x65mbedder\x18\x01 \x01(\t\x12\x17\n\x0f\x65mbedder_sha256\x18\x02 \x01(\t\x12\x1b\n\x13helps_below_eyes_px\x18\x03 \x01(\x01\x12\x1a\n\x12helps_from_eyes_px\x18\x04 \x01(\x01\x12&\n\nthresholds\x18\x05 \x03(\x0b\x32\x12.mien.v1.Threshold\"d\n\x08\x46\x61\x63\x65\x43rop\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0c\n\x04side\x18\x02 \x01(\r\x12%\n\tcondition\x18\x03 \x01(\x0e\x32\x12.mien.v1.Condition\x12\x13\n\x0bnative_side\x18\x04 \x01(\x01\"{\n\x0e\x45nhanceRequest\x12 \n\x05\x63rops\x18\x01 \x03(\x0b\x32\x11.mien.v1.FaceCrop\x12\x10\n\x08\x65nhancer\x18\x02 \x01(\t\x12\x10\n\x08\x65mbedder\x18\x03 \x01(\t\x12#\n\x08priority\x18\x04 \x01(\x0e\x32\x11.mien.v1.Priority\"\xb7\x01\n\x0c\x45nhancedCrop\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0c\n\x04side\x18\x02 \x01(\r\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12%\n\tcondition\x18\x04 \x01(\x0e\x32\x12.mien.v1.Condition\x12\x10\n\x08\x65nhancer\x18\x05 \x01(\t\x12\x17\n\x0f\x65nhancer_sha256\x18\x06 \x01(\t\x12\x13\n\x0bnative_side\x18\x07 \x01(\x01\x12\x0f\n\x07\x65yes_px\x18\x08 \x01(\x01\"_\n\x0f\x45nhanceResponse\x12$\n\x05\x63rops\x18\x01 \x03(\x0b\x32\x15.mien.v1.EnhancedCrop\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x01*\x8c\x01\n\tCondition\x12\x19\n\x15\x43ONDITION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43ONDITION_AUTO\x10\x01\x12\x1c\n\x18\x43ONDITION_LOW_RESOLUTION\x10\x02\x12\x1b\n\x17\x43ONDITION_NEAR_INFRARED\x10\x03\x12\x15\n\x11\x43ONDITION_VISIBLE\x10\x04\x32\xa2\x01\n\x12\x45nhancementService\x12N\n\rListEnhancers\x12\x1d.mien.v1.ListEnhancersRequest\x1a\x1e.mien.v1.ListEnhancersResponse\x12<\n\x07\x45nhance\x12\x17.mien.v1.EnhanceRequest\x1a\x18.mien.v1.EnhanceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.rpc.mien.v1.enhancement_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONDITION']._serialized_start=950
-  _globals['_CONDITION']._serialized_end=1090
+  _globals['_CONDITION']._serialized_start=1019
+  _globals['_CONDITION']._serialized_end=1159
   _globals['_LISTENHANCERSREQUEST']._serialized_start=59
   _globals['_LISTENHANCERSREQUEST']._serialized_end=81
   _globals['_LISTENHANCERSRESPONSE']._serialized_start=83
   _globals['_LISTENHANCERSRESPONSE']._serialized_end=148
   _globals['_ENHANCERINFO']._serialized_start=151
   _globals['_ENHANCERINFO']._serialized_end=357
-  _globals['_GATE']._serialized_start=359
-  _globals['_GATE']._serialized_end=437
-  _globals['_FACECROP']._serialized_start=439
-  _globals['_FACECROP']._serialized_end=539
-  _globals['_ENHANCEREQUEST']._serialized_start=541
-  _globals['_ENHANCEREQUEST']._serialized_end=664
-  _globals['_ENHANCEDCROP']._serialized_start=667
-  _globals['_ENHANCEDCROP']._serialized_end=850
-  _globals['_ENHANCERESPONSE']._serialized_start=852
-  _globals['_ENHANCERESPONSE']._serialized_end=947
-  _globals['_ENHANCEMENTSERVICE']._serialized_start=1093
-  _globals['_ENHANCEMENTSERVICE']._serialized_end=1255
+  _globals['_GATE']._serialized_start=360
+  _globals['_GATE']._serialized_end=506
+  _globals['_FACECROP']._serialized_start=508
+  _globals['_FACECROP']._serialized_end=608
+  _globals['_ENHANCEREQUEST']._serialized_start=610
+  _globals['_ENHANCEREQUEST']._serialized_end=733
+  _globals['_ENHANCEDCROP']._serialized_start=736
+  _globals['_ENHANCEDCROP']._serialized_end=919
+  _globals['_ENHANCERESPONSE']._serialized_start=921
+  _globals['_ENHANCERESPONSE']._serialized_end=1016
+  _globals['_ENHANCEMENTSERVICE']._serialized_start=1162
+  _globals['_ENHANCEMENTSERVICE']._serialized_end=1324
 # @@protoc_insertion_point(module_scope)

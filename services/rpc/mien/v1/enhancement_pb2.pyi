@@ -158,22 +158,34 @@ class Gate(_message.Message):
     EMBEDDER_FIELD_NUMBER: _builtins.int
     EMBEDDER_SHA256_FIELD_NUMBER: _builtins.int
     HELPS_BELOW_EYES_PX_FIELD_NUMBER: _builtins.int
+    HELPS_FROM_EYES_PX_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
     embedder: _builtins.str
     """The embedding model as "name@version"."""
     embedder_sha256: _builtins.str
     """SHA-256 of that model's weights; vectors of others were not measured."""
     helps_below_eyes_px: _builtins.float
-    """Faces with at most so many pixels between the eyes gain; 0 for none."""
+    """Faces with at most so many pixels between the eyes gain; 0 for none by this rule."""
+    helps_from_eyes_px: _builtins.float
+    """Faces with at least so many gain; 0 for none by this rule."""
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Threshold]:
+        """For comparisons in which one face or both were enhanced, strictest last; empty where none were
+        fitted: the embedding model's own then hold.
+        """
+
     def __init__(
         self,
         *,
         embedder: _builtins.str = ...,
         embedder_sha256: _builtins.str = ...,
         helps_below_eyes_px: _builtins.float = ...,
+        helps_from_eyes_px: _builtins.float = ...,
+        thresholds: _abc.Iterable[_model_pb2.Threshold] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedder", b"embedder", "embedder_sha256", b"embedder_sha256", "helps_below_eyes_px", b"helps_below_eyes_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedder", b"embedder", "embedder_sha256", b"embedder_sha256", "helps_below_eyes_px", b"helps_below_eyes_px", "helps_from_eyes_px", b"helps_from_eyes_px", "thresholds", b"thresholds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

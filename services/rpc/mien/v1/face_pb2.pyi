@@ -578,10 +578,13 @@ class VerifyResult(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """The decision."""
     similarity: _builtins.float
     """Similarity in the model's metric; absent when there was nothing to compare."""
+    threshold: _builtins.float
+    """The threshold that was applied; with an enhanced face, the one fitted for such comparisons."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]:
         """Why it is inconclusive; empty otherwise."""
@@ -597,10 +600,11 @@ class VerifyResult(_message.Message):
         reasons: _abc.Iterable[Global___Reason.ValueType] | None = ...,
         similarity: _builtins.float | None = ...,
         reference: Global___ChosenFace | None = ...,
+        threshold: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "reference", b"reference", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "decision", b"decision", "reasons", b"reasons", "reference", b"reference", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "decision", b"decision", "reasons", b"reasons", "reference", b"reference", "similarity", b"similarity", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
@@ -642,7 +646,7 @@ class VerifyResponse(_message.Message):
     TIMING_MS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     threshold: _builtins.float
-    """The threshold that was applied."""
+    """The threshold that was applied to the first reference."""
     fmr: _builtins.float
     """The false-match rate that the threshold was set for; absent for a threshold of the caller's own."""
     request_id: _builtins.str

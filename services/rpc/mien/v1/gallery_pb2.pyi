@@ -864,7 +864,6 @@ class EnrolRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     ALLOW_DUPLICATE_FIELD_NUMBER: _builtins.int
     LEAVE_OUT_POOR_FIELD_NUMBER: _builtins.int
-    NO_ENHANCEMENT_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     """Whose; the subject is made if it does not exist."""
     name: _builtins.str
@@ -877,8 +876,6 @@ class EnrolRequest(_message.Message):
     """Make the template of those pictures that are good enough; otherwise one poor picture refuses
     them all.
     """
-    no_enhancement: _builtins.bool
-    """Embed all faces as they are."""
     @_builtins.property
     def pictures(self) -> _containers.RepeatedCompositeFieldContainer[_face_pb2.Image]:
         """Pictures of one person, fused to one template. Where a picture's selection is unspecified,
@@ -904,11 +901,10 @@ class EnrolRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         allow_duplicate: _builtins.bool = ...,
         leave_out_poor: _builtins.bool = ...,
-        no_enhancement: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "allow_duplicate", b"allow_duplicate", "idempotency_key", b"idempotency_key", "leave_out_poor", b"leave_out_poor", "metadata", b"metadata", "name", b"name", "no_enhancement", b"no_enhancement", "pictures", b"pictures", "subject_id", b"subject_id", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "allow_duplicate", b"allow_duplicate", "idempotency_key", b"idempotency_key", "leave_out_poor", b"leave_out_poor", "metadata", b"metadata", "name", b"name", "pictures", b"pictures", "subject_id", b"subject_id", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
