@@ -10,7 +10,7 @@ from services.gallery import Candidate, NewTemplate, Space
 from services.gallery.checks import checked_limit, checked_tenant
 from services.gallery.values import MOST_CANDIDATES
 from services.gateway.decision import faults
-from services.gateway.enhancement import Enhancement
+from services.gateway.enhancement import Enhancement, Status
 from services.gateway.face_work import FaceWork, indexed
 from services.gateway.faces import Face
 from services.gateway.gallery_models import GalleryModel, GalleryModels
@@ -161,6 +161,7 @@ class Identifier:
         faces = [face for one in pictures for face in one.faces]
         faces, done = await self._work.enhanced(faces, live, watch, allowed=command.enhance)
         found: list[list[Candidate]] = []
+        rows: Vector | None = None
         if faces:
             rows = await self._work.vectors(faces, live, watch)
             found = await self._search(tenant, live, rows, command.limit, watch)
@@ -168,8 +169,8 @@ class Identifier:
             self._told(face, enhancement, candidates, point, command.limit)
             for face, enhancement, candidates in zip(faces, done, found, strict=True)
         ]
-        if faces:
-            await self._renew(tenant, live.space, point, told, embedded.vectors)
+        if rows is not None:
+            await self._renew(tenant, live.space, point, told, rows)
             if not point.own:
                 crops = [face.crop for face in faces if face.crop is not None]
                 answers = [one.identification for one in told]
@@ -186,7 +187,7 @@ class Identifier:
     ) -> None:
         """Gives subjects who were known by mapped templates native ones, where settings choose so.
 
-        An answer never waits in vain for it, nor fails with it.
+        An answer does not fail with it. Enhanced faces are not stored, here as little as elsewhere.
         """
         if not self._work.settings.migration.renew or point.own:
             return
@@ -194,7 +195,8 @@ class Identifier:
         surer = replace(point, native=replace(point.native, fpir=rate))
         for one, vector in zip(told, vectors, strict=True):
             found, quality = one.identification, one.face.quality.unified
-            if found.decision is not IdentityDecision.KNOWN:
+            mended = one.enhancement is not None and one.enhancement.status is Status.APPLIED
+            if found.decision is not IdentityDecision.KNOWN or mended:
                 continue
             first = found.candidates[0].candidate
             wanted = surer.of(first.map) if first.map else None
