@@ -23,6 +23,8 @@ from services.rpc.mien.v1 import model_pb2
 from services.telemetry import Stopwatch
 from services.telemetry.metrics import ENROLMENTS, QUALITY
 
+_CHANGED = (Errors.IDENTITY_MISMATCH, Errors.COLLECTION_UNKNOWN)
+
 
 class Outcome(StrEnum):
     """What became of an enrolment."""
@@ -114,9 +116,11 @@ class Enroller:
         try:
             return await self._attempt(tenant, command, bulk)
         except MienError as error:
-            if error.error is not Errors.IDENTITY_MISMATCH or command.vectors:
+            if error.error not in _CHANGED or command.vectors:
                 raise
-        # The live model was switched while the faces were embedded: once more, with the new one.
+        # The live model was switched while the faces were embedded, or a collection dropped: once
+        # more, with what is there now.
+        self._models.forget()
         return await self._attempt(tenant, command, bulk)
 
     def _check(self, tenant: str, command: EnrolCommand) -> None:

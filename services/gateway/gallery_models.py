@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from services.errors import Errors, MienError
@@ -14,6 +15,10 @@ from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.gallery_access import GalleryAccess
 from services.gateway.search_decision import MapThresholds
 from services.rpc.mien.v1 import model_pb2
+
+# Listing collections counts their templates, which takes longer the more there are. What is enrolled
+# without a collection as new as this reaches it by its migration.
+_KNOWN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class GalleryModels:
         self.map_thresholds = map_thresholds
         self._embedding = embedding
         self._first_model = first_model
+        self._known: list[Space] = []
+        self._known_until = 0.0
 
     async def gallery(self) -> Gallery:
         """The open gallery.
@@ -123,9 +130,15 @@ class GalleryModels:
         if await gallery.live() is None:
             return [await self.first()]
         live = await self.live()
-        spaces = [one.space for one in await gallery.collections() if one.space != live.space]
-        others = [await self._served(space) for space in spaces]
+        if time.monotonic() > self._known_until:
+            self._known = [one.space for one in await gallery.collections()]
+            self._known_until = time.monotonic() + _KNOWN_SECONDS
+        others = [await self._served(space) for space in self._known if space != live.space]
         return [live, *(one for one in others if one is not None)]
+
+    def forget(self) -> None:
+        """Looks at the collections anew next time, because one has changed."""
+        self._known_until = 0.0
 
     async def first(self) -> GalleryModel:
         """The model that an empty gallery begins with.

@@ -383,6 +383,7 @@ def test_reflection_lists_the_services(mien: Mien) -> None:
     listed = {service.name for service in answer.list_services_response.service}
     assert listed == {
         _VERIFY,
+        "mien.v1.GalleryService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -85,7 +85,7 @@ def test_an_enhanced_probe_needs_as_much_more_as_its_enhancer_asks() -> None:
         model_pb2.Threshold(fmr=1e-5, similarity=0.9),  # a rate that the model has not
     ]
     point = search_point().for_enhanced(asked)
-    both = [candidate("native", 0.36), candidate("mapped", 0.16, "known@1")]
+    both = [candidate("native", 0.37), candidate("mapped", 0.16, "known@1")]
     found = face_identity(both, point, [], 5)
     assert [one.threshold for one in found.candidates] == pytest.approx([0.35, 0.15])
     assert search_point().for_enhanced([]).of("") == search_point().of("")

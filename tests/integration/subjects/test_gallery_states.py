@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from models.zoo import Zoo
 from services.gallery import Enrolment, NewTemplate, Template
 from services.gallery.open import open_gallery
 from services.gallery.spaces import space_of_card
-from services.rpc.mien.v1 import gallery_pb2
+from services.gateway.core import PictureInput
+from services.gateway.enrol_command import EnrolCommand
+from services.local import local_mien
+from services.rpc.mien.v1 import gallery_pb2, model_pb2
 from services.settings import Settings
 from tests.integration.harness import (
     Mien,
@@ -67,6 +71,32 @@ def test_during_a_migration_both_versions_get_a_native_template(
         assert [one["model"]["name"] for one in shown].count("sface") == 1  # the mapped one is gone
         found = api.post("/v1/identify", files=pictures(obama)).json()
         assert found["model"]["name"] == "poseface"
+
+
+async def test_an_enrolment_survives_a_switch_and_a_dropped_collection(
+    settings: Settings, obama: bytes
+) -> None:
+    zoo = Zoo(settings.home)
+    before, after = (space_of_card(zoo.embedder(name)) for name in ("poseface", "sface"))
+    async with AsyncExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(
+            "services.local.load_configured", weightless_loader()
+        )
+        mien = await stack.enter_async_context(local_mien(settings, ("poseface", "sface")))
+        gallery = await mien.gallery.access.gallery()
+        for space in (before, after):
+            await gallery.create_collection(space)
+
+        async def enrol(subject: str) -> model_pb2.ModelIdentity:
+            command = EnrolCommand(subject, (PictureInput(obama),), allow_duplicate=True)
+            return (await mien.gallery.enroller.enrol("default", command)).identity
+
+        assert (await enrol("s-1")).name == "poseface"
+        await gallery.switch(after)
+        await gallery.drop_collection(before)
+        assert (await enrol("s-2")).name == "sface"
+        templates = await gallery.templates("default", "s-2")
+        assert [one.space for one in templates] == [after]
 
 
 def test_a_gallery_of_a_model_that_is_not_served_says_so(settings: Settings, obama: bytes) -> None:
