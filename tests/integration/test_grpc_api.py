@@ -384,6 +384,7 @@ def test_reflection_lists_the_services(mien: Mien) -> None:
     assert listed == {
         _VERIFY,
         "mien.v1.GalleryService",
+        "mien.v1.MigrationService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
