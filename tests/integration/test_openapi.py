@@ -48,10 +48,10 @@ def test_the_description_is_openapi_3_1(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations]
     assert sorted(ids) == [
         "createSubject", "deleteSubject", "deleteTemplate", "describeGallery", "detect", "enrol",
-        "enrolMany", "getMigration", "getShadowReport", "getSubject", "identify", "listMigrations",
-        "listModels", "listSubjects", "live", "pauseMigration", "planMigration", "ready", "resumeMigration",
-        "rollBackMigration", "setConsent", "startMigration", "switchMigration", "verify",
-        "verifySubject",
+        "enrolMany", "getMigration", "getShadowReport", "getSubject", "identify",
+        "listMigrations", "listModels", "listSubjects", "live", "pauseMigration", "planMigration",
+        "ready", "resumeMigration", "rollBackMigration", "setConsent", "startMigration",
+        "switchMigration", "verify", "verifySubject",
     ]  # fmt: skip
     for operation in operations:
         for status, answer in operation["responses"].items():
