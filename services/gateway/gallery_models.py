@@ -16,8 +16,8 @@ from services.gateway.gallery_access import GalleryAccess
 from services.gateway.search_decision import MapThresholds
 from services.rpc.mien.v1 import model_pb2
 
-# Listing collections counts their templates, which takes longer the more there are. What is enrolled
-# without a collection as new as this reaches it by its migration.
+# Listing collections counts their templates, which takes longer the more there are. What is
+# enrolled without a collection as new as this reaches it by its migration.
 _KNOWN_SECONDS = 5.0
 
 
