@@ -41,8 +41,13 @@ SIDES = [FULL_SIDE, 80, 56, 40, 28, 20]
 app = typer.Typer(help="NIR CycleGAN: export a trained run.", add_completion=False)
 
 
-def load_translators(run: Path) -> tuple[Translators, TrainOptions]:
-    """The averaged generators of a run's folder as they are served, on the CPU, and its options."""
+def load_translators(run: Path, share: float = 1.0) -> tuple[Translators, TrainOptions]:
+    """The averaged generators of a run's folder as they are served, on the CPU, and its options.
+
+    Args:
+        run: the folder.
+        share: of what F draws; the rest is the picture as it was.
+    """
     options = read_options(run / RECORD, TrainOptions)
     averages = load_checkpoint(run / CHECKPOINT)["averages"]
     forth, back = build_generators(options)
@@ -50,7 +55,7 @@ def load_translators(run: Path) -> tuple[Translators, TrainOptions]:
     back.load_state_dict(averages["nir2vis"])
     return (
         Translators(
-            Served(back, options.side, grey=False).eval(),
+            Served(back, options.side, grey=False, share=share).eval(),
             Served(forth, options.side, grey=True).eval(),
             options.he,
             torch.device("cpu"),
@@ -115,6 +120,9 @@ def export(
     run: Annotated[Path, typer.Option(exists=True, file_okay=False, help="folder of a run")],
     out: Annotated[Path, typer.Option(help=f"folder for both files and {GAIN_FILE}")],
     precision: Annotated[Precision, typer.Option(help="of the stored weights")] = "fp16",
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="of what F draws; the rest is the picture as it was")
+    ] = 1.0,
     start: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="teacher's file, for --data"),
@@ -140,7 +148,7 @@ def export(
     sides = side or SIDES
     if data is not None and start is None:
         raise typer.BadParameter("--data needs --start")
-    translators, options = load_translators(run)
+    translators, options = load_translators(run, share)
     images = {"image": sample_pictures(SAMPLES, FULL_SIDE) / 127.5 - 1}
     for operation, name in MODEL_FILES.items():
         network = translators.nir2vis if operation == "nir2vis" else translators.vis2nir
@@ -152,6 +160,7 @@ def export(
         "he": options.he,
         "perc": record["perc"],
         "near_infrared": record["near_infrared"],
+        "share": share,
         "networks": preparation_facts(options.he),
         "verifiers": [],
     }

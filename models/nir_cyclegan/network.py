@@ -84,15 +84,19 @@ class Served(nn.Module):
         generator: G or F.
         side: that it was trained at, px.
         grey: three equal channels come out, whether or not the generator draws them.
+        share: of what is drawn; the rest is the picture as it was. With less than all, a face that
+            is merely grey loses less, and one in near infrared gains a little less.
     """
 
-    def __init__(self, generator: Generator, side: int, *, grey: bool):
+    def __init__(self, generator: Generator, side: int, *, grey: bool, share: float = 1.0):
         super().__init__()
-        self.generator, self.side, self.grey = generator, side, grey
+        self.generator, self.side, self.grey, self.share = generator, side, grey, share
 
     def forward(self, image: Tensor) -> Tensor:
         """(B,3,112,112) RGB -1 to 1 -> the same, translated."""
         made: Tensor = resized(self.generator(resized(image, self.side)), image.shape[-1])
+        if self.share < 1:
+            made = torch.lerp(image, made, self.share)
         return grey_of(made) if self.grey else made
 
 

@@ -164,3 +164,14 @@ def test_perception_is_the_mean_over_depths_and_of_maps_of_any_scale() -> None:
     assert wanted.grad is None
     assert mine.grad is not None
     assert math.isfinite(float(mine.grad.sum()))
+
+
+def test_a_share_of_what_is_drawn_lies_between_the_picture_and_the_drawing() -> None:
+    torch.manual_seed(0)
+    generator = Generator(4, 1)
+    picture = torch.rand(1, 3, 112, 112) * 2 - 1
+    whole = Served(generator, 112, grey=False)(picture)
+    half = Served(generator, 112, grey=False, share=0.5)(picture)
+    assert (whole - picture).abs().mean() > 0.05
+    torch.testing.assert_close(half, (whole + picture) / 2)
+    torch.testing.assert_close(Served(generator, 112, grey=False, share=0.0)(picture), picture)
