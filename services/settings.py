@@ -147,7 +147,8 @@ class EnhancementSettings(QueueSettings):
         8002, description="inference protocol over REST, and metrics, when it runs by itself"
     )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
-        ("ddat",), description="enhancers to load; none: faces are compared as they are"
+        ("ddat", "nir2vis", "vis2nir"),
+        description="enhancers to load; none: faces are compared as they are",
     )
 
 

@@ -182,7 +182,12 @@ MILD = Simulation(
 """Between grey and near infrared: what a network must not make worse."""
 
 
-def formula(picture: Bytes, rng: np.random.Generator, side: float | None = None) -> Bytes:
+def formula(
+    picture: Bytes,
+    rng: np.random.Generator,
+    side: float | None = None,
+    width: float = FORMULA_WIDTH,
+) -> Bytes:
     """Near infrared by the formula of the spec's section 10: simulated, and never trained on.
 
     Red-weighted grey, gamma 0.8, even light by division by a heavy Gaussian of it, blur of one
@@ -192,11 +197,13 @@ def formula(picture: Bytes, rng: np.random.Generator, side: float | None = None)
         picture: (H,W,3) visible.
         rng: of the noise.
         side: pixels across the face's aligned crop; by default the picture is one.
+        width: of the heavy Gaussian, in crops: the narrower, the less of the face's own shading is
+            left, and the harder it is to recognise.
     """
     side = side or len(picture)
     red_heavy = (picture @ np.array(FORMULA_MIX)).round().astype(np.uint8)
     bent = gamma(red_heavy, FORMULA_GAMMA).astype(np.float64)
-    even = bent / (_blur(bent, FORMULA_WIDTH * side) + 1) * FORMULA_LEVEL
+    even = bent / (_blur(bent, width * side) + 1) * FORMULA_LEVEL
     flat = np.clip(even, 0, 255).round().astype(np.uint8)
     soft = gaussian_blur(flat, side / FULL_SIDE)
     return _grey(sensor_noise(soft, 0.0, FORMULA_NOISE, rng))

@@ -14,7 +14,7 @@ from enum import StrEnum
 import cv2
 import numpy as np
 
-from models.nir_cyclegan.simulated import formula, grey
+from models.nir_cyclegan.simulated import FORMULA_WIDTH, formula, grey
 from services.evaluation.pairs import Pair
 
 _BETWEEN = "\0"
@@ -23,6 +23,9 @@ _FACE_SHARE = 0.5
 """Of a picture's shorter side: what an aligned crop spans of a photograph of one face, near enough
 for the widths of blur and light (of LFW's, about half)."""
 
+_FLAT_WIDTH = 0.06
+"""Of the window that evens the light, in crops."""
+
 
 class Light(StrEnum):
     """What light a picture is turned to."""
@@ -30,6 +33,8 @@ class Light(StrEnum):
     AS_IT_IS = "as-it-is"
     NEAR_INFRARED = "near-infrared"
     """Simulated by a formula on which nothing was trained."""
+    FLAT_NEAR_INFRARED = "flat-near-infrared"
+    """The same with light so even that little of a face's own shading is left: much harder."""
     GREY = "grey"
 
 
@@ -104,5 +109,7 @@ def relight(data: bytes, light: Light) -> bytes:
     if light is Light.GREY:
         turned = grey(colours, chance)
     else:
-        turned = formula(colours, chance, max(1.0, _FACE_SHARE * min(picture.shape[:2])))
+        side = max(1.0, _FACE_SHARE * min(picture.shape[:2]))
+        width = _FLAT_WIDTH if light is Light.FLAT_NEAR_INFRARED else FORMULA_WIDTH
+        turned = formula(colours, chance, side, width)
     return bytes(cv2.imencode(".png", turned)[1])

@@ -62,7 +62,7 @@ def shown(data: bytes) -> np.ndarray:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
 
 
-@pytest.mark.parametrize("light", [Light.GREY, Light.NEAR_INFRARED])
+@pytest.mark.parametrize("light", [Light.GREY, Light.NEAR_INFRARED, Light.FLAT_NEAR_INFRARED])
 def test_a_picture_loses_its_colours_the_same_way_each_time(light: Light) -> None:
     data = colours(100, 150)
     first, second = shown(relight(data, light)), relight(data, light)
@@ -78,6 +78,16 @@ def test_near_infrared_sees_red_as_brighter_than_blue() -> None:
     stripes[:, red], stripes[:, ~red] = (0, 0, 200), (200, 0, 0)  # BGR
     turned = shown(relight(bytes(cv2.imencode(".png", stripes)[1]), Light.NEAR_INFRARED))
     assert turned[:, red].mean() > turned[:, ~red].mean() + 40
+
+
+def test_flat_light_leaves_less_of_the_shading() -> None:
+    shade = np.tile(np.linspace(60, 200, 240).astype(np.uint8)[None, :, None], (240, 1, 3))
+    data = bytes(cv2.imencode(".png", shade)[1])
+    slopes = [
+        np.polyfit(np.arange(240), shown(relight(data, light)).mean(axis=(0, 2)), 1)[0]
+        for light in (Light.NEAR_INFRARED, Light.FLAT_NEAR_INFRARED)
+    ]
+    assert slopes[0] > 2 * abs(slopes[1])
 
 
 def test_light_is_turned_before_the_picture_is_scaled() -> None:
