@@ -94,7 +94,8 @@ def test_metrics_count_and_tell_nothing_of_faces(
     labels = set(re.findall(r"[{,](\w+)=\"", text)) - {"le"}
     assert labels <= {
         "stage", "interface", "method", "outcome", "model", "decision", "version", "python",
-            "enhancer", "status", "reason", "callable", "retry_num", "error_type", "map", "state", "error",
+        "enhancer", "status", "reason", "callable", "retry_num", "error_type", "map", "state",
+        "error",
         "generation", "implementation", "major", "minor", "patchlevel",
     }  # fmt: skip
     key = 'interface="rest",method="/v1/verify",outcome="ok"'
