@@ -99,18 +99,19 @@ def stricter(
         fitted: for each enhanced face, the thresholds for comparisons with such faces.
 
     Returns:
-        The strictest of those that were set for the same false-match rate; the model's own where
-        none was, and always where the caller named the threshold.
+        The strictest of those that were set for the same false-match rate, the model's own among
+        them: a face that was merely grey, or has more pixels than those that were fitted on,
+        matches others falsely as often as any. A threshold that the caller named stays.
     """
     if point.fmr is None:
         return point
-    found = [
+    found = [point.threshold] + [
         one.similarity
         for thresholds in fitted
         for one in thresholds
         if math.isclose(one.fmr, point.fmr, rel_tol=1e-6)
     ]
-    return OperatingPoint(max(found), point.fmr) if found else point
+    return OperatingPoint(max(found), point.fmr)
 
 
 def similarity(probe: Vector, reference: Vector, metric: model_pb2.Metric.ValueType) -> float:

@@ -129,7 +129,7 @@ class ResultOut(_Answer):
     similarity: float | None = Field(description="null when there was nothing to compare")
     threshold: float = Field(
         description="a similarity at or above it is a match; with an enhanced face, the one fitted "
-        "for such comparisons"
+        "for such comparisons, if it is stricter"
     )
     reference: ChosenFaceOut
 

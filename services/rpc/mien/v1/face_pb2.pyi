@@ -584,7 +584,9 @@ class VerifyResult(_message.Message):
     similarity: _builtins.float
     """Similarity in the model's metric; absent when there was nothing to compare."""
     threshold: _builtins.float
-    """The threshold that was applied; with an enhanced face, the one fitted for such comparisons."""
+    """The threshold that was applied; with an enhanced face, the one fitted for such comparisons,
+    if it is stricter.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]:
         """Why it is inconclusive; empty otherwise."""
