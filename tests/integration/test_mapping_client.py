@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.zoo import Zoo
 from services.errors import Errors, MienError
 from services.gateway.mapping_client import Mapped, MappingClient
 from services.gateway.mapping_link import RpcLink
@@ -239,10 +240,11 @@ def test_mapping_runs_by_itself_and_with_the_others_where_there_are_maps(
             await link.close()
             return found
 
-    assert call(names(home)) == ["tiny-map"]
+    released = call(names(tmp_path))
+    assert released == [card.name for card in Zoo(tmp_path).maps()]
+    assert call(names(home)) == sorted([*released, "tiny-map"])
     assert call(names(home, models=("tiny-map", "tiny-map@1"))) == ["tiny-map"]
-    assert call(names(home, models=())) == []
-    assert call(names(tmp_path)) == [], "it waits for the operator to add one"
+    assert call(names(home, models=())) == [], "it waits for the operator to name one"
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +261,8 @@ def test_everything_in_one_process_has_mapping_where_there_is_a_map(
 ) -> None:
     (tmp_path / "weights").symlink_to(mien_home / "weights")
 
-    async def names(home: Path) -> list[str]:
-        own = settings(home).model_dump()
+    async def names(home: Path, **mapping: object) -> list[str]:
+        own = settings(home, **mapping).model_dump()
         own["gateway"] |= {"http_port": 0, "grpc_port": 0, "workers": 1, "enhance": False}
         async with running(Settings.model_validate(own)) as here:
             if here.mapping_address is None:
@@ -270,8 +272,9 @@ def test_everything_in_one_process_has_mapping_where_there_is_a_map(
             await link.close()
             return found
 
-    assert call(names(whole_home)) == ["tiny-map"]
-    assert call(names(tmp_path)) == []
+    assert "tiny-map" in call(names(whole_home))
+    assert call(names(whole_home, models=("tiny-map",))) == ["tiny-map"]
+    assert call(names(tmp_path, models=())) == []
 
 
 def test_commands_on_files_have_mapping_too(whole_home: Path) -> None:

@@ -75,8 +75,9 @@ def test_a_fitted_map_is_added_and_listed(home: Path, tmp_path: Path) -> None:
     assert rows["tiny-map@1"]["kind"] == "map"
     assert rows["tiny-map@1"]["weights_here"]
     told = CliRunner().invoke(mapping.app, ["list", "--json"])
-    (one,) = json.loads(told.stdout)["maps"]
-    assert (one["map"], one["source"], one["target"]) == ("tiny-map@1", "old@1", "new@1")
+    maps = {row["map"]: row for row in json.loads(told.stdout)["maps"]}
+    one = maps["tiny-map@1"]
+    assert (one["source"], one["target"]) == ("old@1", "new@1")
     assert one["confidence_gap"] == 0.02
     assert one["thresholds"] == [{"comparison": "map|T", "fmr": 1e-3, "similarity": 0.5}]
     assert "old@1" in CliRunner().invoke(mapping.app, ["list"]).output
