@@ -80,6 +80,7 @@ def write_onnx(
     if program is None:
         raise RuntimeError("torch gave no ONNX program")
     model = program.model_proto
+    forget_origins(model)
     if precision == "fp16":
         halve_weights(model)
     onnx.checker.check_model(model)
@@ -87,6 +88,18 @@ def write_onnx(
     cosine, difference = compare(network, path, inputs)
     data = path.read_bytes()
     return Exported(path, len(data), hashlib.sha256(data).hexdigest(), cosine, difference)
+
+
+def forget_origins(model: onnx.ModelProto) -> None:
+    """Takes out where in which source file each node came from: paths of whoever exported it."""
+    graph = model.graph
+    nodes = [node for function in model.functions for node in function.node]
+    for part in (
+        model, graph, *model.functions, *nodes, *graph.node, *graph.initializer,
+        *graph.value_info, *graph.input, *graph.output,
+    ):  # fmt: skip
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def halve_weights(model: onnx.ModelProto) -> None:
