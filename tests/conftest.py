@@ -34,6 +34,14 @@ def _plain_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_leave_logging_alone() -> Iterator[None]:
+    """A command run in this process would set the log level of every test after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("services.cli.context.configure_logging", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mien_home(_plain_environment: None) -> Path:
     """The folder of the weights and photographs, pulled if they are missing."""

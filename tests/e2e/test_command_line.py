@@ -286,7 +286,8 @@ def test_bench_says_what_mapping_a_vector_costs_beside_extracting_it(
     add_map(tmp_path)
     for name in ("weights", "demo"):
         (tmp_path / name).symlink_to(mien_home / name)
-    found = answered(run_mien(tmp_path, "bench", "map", "--json", "--seconds", 2, timeout=240))
+    words = ("bench", "map", "--map", "tiny-map", "--json", "--seconds", 2)
+    found = answered(run_mien(tmp_path, *words, timeout=240))
     assert found["unit"] == "vectors/s"
     assert found["map"] == "tiny-map@1"
     assert found["ratio"] == pytest.approx(found["value"] / found["reference"], rel=1e-2)

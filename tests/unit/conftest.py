@@ -1,7 +1,6 @@
 import csv
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,14 +11,6 @@ from models.zoo import Zoo
 
 PEOPLE, IMAGES = 6, 4
 TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _commands_leave_logging_alone() -> Iterator[None]:
-    """A command run in this process would set the log level of every test after it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.cli.context.configure_logging", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="session")
