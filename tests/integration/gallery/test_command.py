@@ -26,8 +26,6 @@ FAILED = 3
 @pytest.fixture(autouse=True)
 def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIEN_HOME", str(tmp_path))
-    # A command run in this process would set the log level of every test after it.
-    monkeypatch.setattr("services.cli.context.configure_logging", lambda *_: None)
 
 
 def mien(*arguments: str | Path, code: int = 0) -> str:
