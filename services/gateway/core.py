@@ -217,7 +217,7 @@ class Gateway:
         self, command: VerifyCommand, geometry: CropGeometry
     ) -> list[PreparedFace]:
         """Works on all pictures side by side. The first that cannot be used ends the request."""
-        fields = ["probe", *_reference_fields(len(command.references))]
+        fields = ["probe", *indexed("reference", len(command.references))]
         inputs = [command.probe, *command.references]
         tasks = [
             self.capacity.in_pool(
@@ -257,8 +257,9 @@ class Gateway:
         self.capacity.refuse_if_full()
 
 
-def _reference_fields(count: int) -> list[str]:
-    return ["reference"] if count == 1 else [f"references[{index}]" for index in range(count)]
+def indexed(name: str, count: int) -> list[str]:
+    """Names of a request's fields: one alone has no index."""
+    return [name] if count == 1 else [f"{name}s[{index}]" for index in range(count)]
 
 
 def crop_geometry(model: model_pb2.ModelInfo) -> CropGeometry:

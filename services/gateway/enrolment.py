@@ -12,10 +12,11 @@ import numpy as np
 from services.errors import Errors, MienError
 from services.gallery import Enrolled, Enrolment, NewTemplate
 from services.gallery.checks import checked_id, checked_tenant
+from services.gateway.core import indexed
 from services.gateway.decision import Cause, faults
 from services.gateway.duplicates import refuse_duplicates
 from services.gateway.enrol_command import EnrolCommand, fingerprint
-from services.gateway.face_work import FaceWork, indexed
+from services.gateway.face_work import FaceWork
 from services.gateway.gallery_models import GalleryModel, GalleryModels
 from services.gateway.given_vectors import stacked
 from services.gateway.pipeline import PreparedFace

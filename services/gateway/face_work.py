@@ -116,8 +116,3 @@ class FaceWork:
             allowed=allowed and self.settings.gateway.enhance,
             bulk=bulk,
         )
-
-
-def indexed(name: str, count: int) -> list[str]:
-    """Names of a request's fields: one alone has no index."""
-    return [name] if count == 1 else [f"{name}s[{index}]" for index in range(count)]

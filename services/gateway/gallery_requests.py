@@ -9,9 +9,9 @@ import grpc
 
 from services.gallery import DEFAULT_TENANT
 from services.gallery.checks import checked_tenant
+from services.gateway.core import indexed
 from services.gateway.enrol_command import EnrolCommand
 from services.gateway.face_messages import invalid, picture_input
-from services.gateway.face_work import indexed
 from services.gateway.faces import Selection
 from services.gateway.given_vectors import GivenVector, vector_of_bytes
 from services.gateway.identification import IdentifyCommand

@@ -9,9 +9,10 @@ from services.errors import Errors, MienError
 from services.gallery import Candidate, NewTemplate, Space
 from services.gallery.checks import checked_limit, checked_tenant
 from services.gallery.values import MOST_CANDIDATES
+from services.gateway.core import indexed
 from services.gateway.decision import faults
 from services.gateway.enhancement import Enhancement, Status
-from services.gateway.face_work import FaceWork, indexed
+from services.gateway.face_work import FaceWork
 from services.gateway.faces import Face
 from services.gateway.gallery_models import GalleryModel, GalleryModels
 from services.gateway.given_vectors import GivenVector, Vector, stacked
