@@ -1,4 +1,4 @@
-# Mien for the CPU: one image for every service, chosen by command (`serve gateway`,
+# Mien for the CPU, and with `--target gpu` for an NVIDIA GPU: one image for every service, chosen by command (`serve gateway`,
 # `serve embedding`, `serve enhancement`, `serve mapping`, or `serve` alone for all in one process).
 
 # A tag and not a digest: the base gets Debian's and Python's security fixes under its tag, and the
@@ -16,7 +16,9 @@ ENV PATH=/opt/mien/bin:$PATH
 COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY services services
-RUN --mount=type=cache,target=/root/.cache/pip pip install .
+# It is this package itself, and no version of another that could be pinned.
+# hadolint ignore=DL3013
+RUN --mount=type=cache,target=/root/.cache/pip pip install ".[tracing,gallery-milvus]"
 
 
 # The weights travel in the image, so that it needs no network when it starts.
@@ -24,6 +26,45 @@ FROM builder AS weights
 ARG PIP_INDEX_URL
 ENV MIEN_HOME=/var/lib/mien
 RUN mien models pull
+
+
+# Python, CUDA and TensorRT of the vendor, whose versions fit each other.
+FROM nvcr.io/nvidia/tensorrt:25.06-py3 AS gpu
+ARG PIP_INDEX_URL
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY models models
+COPY services services
+# It sees the vendor's TensorRT; all else it brings itself.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv --system-site-packages /opt/mien \
+    && /opt/mien/bin/pip install ".[tracing,gallery-milvus]" "onnx>=1.17"
+RUN groupadd --gid 10001 mien \
+    && useradd --uid 10001 --gid mien --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin mien \
+    && install -d /var/lib/mien \
+    && install -d -o mien -g mien -m 0750 /var/lib/mien/models /var/lib/mien/gallery \
+        /var/lib/mien/engines /var/lib/mien/access
+COPY --from=weights /var/lib/mien/weights /var/lib/mien/weights
+ENV PATH=/opt/mien/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    MIEN_HOME=/var/lib/mien \
+    MIEN_GALLERY__URI=sqlite:/var/lib/mien/gallery/gallery.sqlite3 \
+    MIEN_ACCESS__DATABASE=/var/lib/mien/access/access.sqlite3 \
+    MIEN_GATEWAY__HTTP_HOST=0.0.0.0 \
+    MIEN_GATEWAY__GRPC_HOST=0.0.0.0 \
+    MIEN_EMBEDDING__HOST=0.0.0.0 \
+    MIEN_ENHANCEMENT__HOST=0.0.0.0 \
+    MIEN_MAPPING__HOST=0.0.0.0
+VOLUME /var/lib/mien/models
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000 50051 50052 8001 50053 8002 50054 8003
+# The vendor's entrypoint prints a page at each start.
+ENTRYPOINT ["mien"]
+CMD ["serve"]
 
 
 FROM base AS runtime
@@ -36,7 +77,8 @@ RUN groupadd --gid 10001 mien \
     && useradd --uid 10001 --gid mien --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin mien \
     && install -d /var/lib/mien \
-    && install -d -o mien -g mien -m 0750 /var/lib/mien/models /var/lib/mien/gallery
+    && install -d -o mien -g mien -m 0750 /var/lib/mien/models /var/lib/mien/gallery \
+        /var/lib/mien/engines /var/lib/mien/access
 
 COPY --from=builder /opt/mien /opt/mien
 COPY --from=weights /var/lib/mien/weights /var/lib/mien/weights
@@ -48,6 +90,7 @@ ENV PATH=/opt/mien/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     MIEN_HOME=/var/lib/mien \
     MIEN_GALLERY__URI=sqlite:/var/lib/mien/gallery/gallery.sqlite3 \
+    MIEN_ACCESS__DATABASE=/var/lib/mien/access/access.sqlite3 \
     MIEN_GATEWAY__HTTP_HOST=0.0.0.0 \
     MIEN_GATEWAY__GRPC_HOST=0.0.0.0 \
     MIEN_EMBEDDING__HOST=0.0.0.0 \

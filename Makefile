@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test triton check proto format openapi clean
+.PHONY: help demo test fuzz triton check proto sbom format openapi dashboard clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,12 +23,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev,train]'
 	@touch $@ $(VENV)/.run
 
-demo: $(VENV)/.run ## Install, pull the models, start Mien, verify real photographs.
+demo: $(VENV)/.run ## Install, pull the models, start Mien, verify real photographs, migrate a gallery.
 	$(BIN)/mien demo
 
 test: $(VENV)/.dev ## Run every test that this machine can run.
 	$(BIN)/mien models pull
 	$(BIN)/pytest
+
+fuzz: $(VENV)/.dev ## Fuzz REST, gRPC and the decoders for MIEN_FUZZ_SECONDS (300) each.
+	MIEN_FUZZ_SECONDS=$${MIEN_FUZZ_SECONDS:-300} $(BIN)/pytest -s tests/fuzz
 
 triton: ## Install a Triton server and its client beside Mien, for the tests that use them.
 	$(PYTHON) -m venv .venv-triton
@@ -46,13 +49,19 @@ check: $(VENV)/.dev ## Lint, types, spelling, protos, containers, generated file
 proto: $(VENV)/.dev ## Compile proto/ into services/rpc.
 	PYTHON=$(BIN)/python proto/generate.sh
 
+sbom: $(VENV)/.dev ## Write mien.cdx.json: what the images are made of (CycloneDX).
+	$(BIN)/python deploy/dependencies.py --sbom mien.cdx.json
+
 openapi: $(VENV)/.dev ## Write the generated documents: OpenAPI and the error catalogue.
 	$(BIN)/mien openapi docs/openapi.json
 	$(BIN)/mien errors docs/errors.md
+
+dashboard: $(VENV)/.dev ## Write the Grafana dashboard.
+	$(BIN)/python deploy/grafana/dashboard.py
 
 format: $(VENV)/.dev ## Mend what can be mended by itself.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean: ## Remove what was installed and built here (pulled models stay).
-	rm -rf $(VENV) .venv-triton build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-triton build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis

@@ -11,6 +11,10 @@ diff -u docs/openapi.json "$scratch/openapi.json" >&2 || { echo "Run: make opena
 "$bin/mien" errors "$scratch/errors.md"
 diff -u docs/errors.md "$scratch/errors.md" >&2 || { echo "Run: make openapi" >&2; exit 1; }
 
+"$bin/python" deploy/grafana/dashboard.py "$scratch/mien.json"
+diff -u deploy/grafana/mien.json "$scratch/mien.json" >&2 \
+    || { echo "Run: make dashboard" >&2; exit 1; }
+
 cp -r proto buf.yaml "$scratch/"
 mkdir -p "$scratch/services/rpc"
 PYTHON="$PWD/$bin/python" "$scratch/proto/generate.sh"

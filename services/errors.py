@@ -64,6 +64,21 @@ class Errors(Enum):
         _S.RESOURCE_EXHAUSTED,
         "Send fewer or smaller pictures, or fewer vectors in one call.",
     )
+    HEADERS_TOO_LARGE = ErrorKind(
+        "headers_too_large",
+        "The head of the request is too large",
+        431,
+        _S.RESOURCE_EXHAUSTED,
+        "Send fewer headers, or raise `MIEN_CONNECTIONS__HEADER_BYTES`.",
+    )
+    REQUEST_TIMEOUT = ErrorKind(
+        "request_timeout",
+        "The request came too slowly",
+        408,
+        _S.ABORTED,
+        "Send the whole request without a stop; slow callers need a higher "
+        "`MIEN_CONNECTIONS__STALLED_SECONDS`.",
+    )
     IMAGE_EMPTY = ErrorKind(
         "image_empty",
         "The picture is empty",
@@ -327,12 +342,75 @@ class Errors(Enum):
         _S.FAILED_PRECONDITION,
         "Serve the map that is missing or let these subjects enrol again, or accept the loss.",
     )
+    CAMERA_TAKEN_OVER = ErrorKind(
+        "camera_taken_over",
+        "Another stream sends this camera's frames now",
+        409,
+        _S.ABORTED,
+        "Send the frames of one camera in one stream at a time; the later one goes on.",
+    )
+    TRACK_UNKNOWN = ErrorKind(
+        "track_unknown",
+        "There is no such track",
+        404,
+        _S.NOT_FOUND,
+        "Use the track while it is seen, or within `keep_track_seconds` of its camera's policy.",
+    )
+    SHOT_NOT_KEPT = ErrorKind(
+        "shot_not_kept",
+        "The picture of that track is not kept",
+        404,
+        _S.NOT_FOUND,
+        "Set `keep_best_shot_seconds` in the camera's policy, and fetch the picture in time.",
+    )
     GALLERY_UNAVAILABLE = ErrorKind(
         "gallery_unavailable",
         "The gallery cannot be used",
         503,
         _S.UNAVAILABLE,
         "Try again; if it lasts, look at the log and at `MIEN_GALLERY__URI`.",
+    )
+    AUDIT_UNAVAILABLE = ErrorKind(
+        "audit_unavailable",
+        "The audit log cannot be written",
+        503,
+        _S.UNAVAILABLE,
+        "Nothing was changed. Try again; if it lasts, look at the disk of `MIEN_AUDIT__FOLDER`.",
+    )
+    UNAUTHENTICATED = ErrorKind(
+        "unauthenticated",
+        "A valid API key or token is needed",
+        401,
+        _S.UNAUTHENTICATED,
+        "Send `Authorization: Bearer ...` or `X-API-Key`; `mien keys create` makes a key.",
+    )
+    PERMISSION_DENIED = ErrorKind(
+        "permission_denied",
+        "The caller may not do that",
+        403,
+        _S.PERMISSION_DENIED,
+        "Use a key of that tenant that allows the action that `detail` names.",
+    )
+    RATE_LIMITED = ErrorKind(
+        "rate_limited",
+        "The caller sends too many requests",
+        429,
+        _S.RESOURCE_EXHAUSTED,
+        "Wait for `retry_after` seconds; `MIEN_ACCESS__RATE` and the key's own rate say how many.",
+    )
+    KEY_UNKNOWN = ErrorKind(
+        "key_unknown",
+        "There is no such API key",
+        404,
+        _S.NOT_FOUND,
+        "`mien keys list` names the keys.",
+    )
+    ACCESS_UNAVAILABLE = ErrorKind(
+        "access_unavailable",
+        "Callers cannot be checked",
+        503,
+        _S.UNAVAILABLE,
+        "Try again; if it lasts, look at the log and at `MIEN_ACCESS__DATABASE`.",
     )
     DEADLINE_EXCEEDED = ErrorKind(
         "deadline_exceeded",

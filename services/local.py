@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from models.zoo import Zoo
+from services.audit.trail import Trail
 from services.embedding import EmbeddingService, InProcessLink, load_configured
 from services.enhancement import EnhancementService, load_enhancer
 from services.enhancement import InProcessLink as EnhancementLink
@@ -23,6 +24,7 @@ from services.gateway.server import face_enhancement, load_pipeline
 from services.mapping import InProcessLink as MappingLink
 from services.mapping import MappingService, load_mapper
 from services.settings import Settings
+from services.shared import Shared
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,21 @@ async def local_mien(
         mending = EnhancementService(enhancers, settings.enhancement)
         link = EnhancementLink(mending)
     enhancement = face_enhancement(link, settings)
-    gateway = Gateway(pipeline, client, enhancement, settings)
-    work = FaceWork(pipeline, client, enhancement, gateway.capacity, settings)
-    gallery = GalleryGateway(work, lambda: open_gallery(settings), thresholds_of_cards(zoo))
+    shared = Shared.open(settings)
+    gateway = Gateway(pipeline, client, enhancement, settings, shared)
+    work = FaceWork(pipeline, client, enhancement, gateway.capacity, settings, shared)
+    trail = Trail(settings)
+    gallery = GalleryGateway(
+        work, lambda: open_gallery(settings, trail=trail), thresholds_of_cards(zoo), trail
+    )
     try:
         async with local_mapping(settings, maps) as mapping:
             yield LocalMien(gateway, pipeline, client, enhancement, mapping, gallery)
     finally:
         await gallery.access.close()
+        await trail.close()
         await gateway.close()
+        await shared.close()
         await service.close()
         if mending is not None:
             await mending.close()

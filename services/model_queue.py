@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.errors import Errors, MienError
 from services.runtime import Engine, EngineError
@@ -17,7 +17,7 @@ from services.runtime.batcher import (
 )
 from services.runtime.triton_engine import EngineBusyError
 from services.settings import QueueSettings
-from services.telemetry import get_logger
+from services.telemetry import get_logger, tracing
 from services.telemetry.metrics import BATCH_SIZE, DROPPED, INFERENCE, QUEUE_DEPTH
 
 _Row = TypeVar("_Row")
@@ -99,3 +99,11 @@ class QueueMetrics:
     def dropped(self, rows: int, why: str) -> None:
         """So many rows were given up before they were started."""
         DROPPED.labels(self._model, why).inc(rows)
+
+    def caller(self) -> object | None:
+        """The span that rows are submitted in, if it is traced."""
+        return tracing.caller()
+
+    def traced(self, rows: int, seconds: float, callers: Sequence[tuple[Any, int, float]]) -> None:
+        """A batch had rows of these spans."""
+        tracing.record_batch(self._model, rows, seconds, callers)

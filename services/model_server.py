@@ -19,7 +19,9 @@ from services.inference_protocol import (
     inference_routes,
 )
 from services.rpc.channel import MAX_MESSAGE
+from services.rpc.peers import PeerInterceptor
 from services.rpc.server import RpcServer
+from services.rpc.tls import ServiceCredentials
 
 
 class ModelServer:
@@ -29,11 +31,25 @@ class ModelServer:
         address: "host:port" or "unix:PATH".
         service: full name of the service that will be added.
         served: its networks.
+        credentials: what it proves itself with, and whom it answers; None for no TLS.
     """
 
-    def __init__(self, address: str, service: str, served: Sequence[ServedModel]) -> None:
+    def __init__(
+        self,
+        address: str,
+        service: str,
+        served: Sequence[ServedModel],
+        credentials: ServiceCredentials | None = None,
+    ) -> None:
         self._served = list(served)
-        self._rpc = RpcServer(address, [service, INFERENCE_SERVICE_NAME], MAX_MESSAGE)
+        peers = None if credentials is None else credentials.peers
+        self._rpc = RpcServer(
+            address,
+            [service, INFERENCE_SERVICE_NAME],
+            MAX_MESSAGE,
+            None if credentials is None else credentials.server,
+            [] if peers is None else [PeerInterceptor(peers)],
+        )
         add_inference_service(ServedModels(self._served), self._rpc.server)
 
     @property

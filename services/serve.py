@@ -7,6 +7,7 @@ listen there all the same.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ from typing import Literal
 import uvloop
 
 from models.zoo import Zoo
+from services.access import Guard, open_guard
+from services.allocator import give_back_large_blocks
 from services.embedding import (
     Embedder,
     EmbeddingServer,
@@ -30,12 +33,15 @@ from services.enhancement import EnhancementServer, Enhancer, load_enhancer
 from services.enhancement import InProcessLink as EnhancementInProcess
 from services.gateway import embedding_client, enhancement_client, mapping_link
 from services.gateway.server import GatewayServer
-from services.http_server import HttpServer
+from services.http import HttpServer, service_http_tls
 from services.mapping import InProcessLink as MappingInProcess
 from services.mapping import Mapper, MappingServer, load_mapper
 from services.model_server import ModelServer
+from services.open_files import allow_many_files
+from services.rpc.tls import client_credentials, service_credentials
 from services.settings import Settings, SettingsError
-from services.telemetry import get_logger, mark_build
+from services.shared import Shared, limits_storage
+from services.telemetry import get_logger, mark_build, tracing
 
 _log = get_logger(__name__)
 
@@ -75,10 +81,14 @@ async def running(settings: Settings, service: Service = "all") -> AsyncIterator
         ZooError: a model is not known, or its weights are not here.
         EngineError: no engine can run a model.
         MienError: the embedding service does not answer.
+        TracingError: traces are wanted, and what sends them is not installed.
     """
     mark_build()
     zoo = Zoo(settings.home)
     async with AsyncExitStack() as stack:
+        if settings.tracing.endpoint is not None:
+            tracing.start(settings.tracing.endpoint, settings.tracing.ratio, service)
+            stack.push_async_callback(asyncio.to_thread, tracing.stop)
         house = _House(settings, zoo, stack)
         if service == "embedding":
             server: ModelServer = await house.embedding()
@@ -117,7 +127,8 @@ class _House:
         loaded = await asyncio.to_thread(_load_embedding, settings, self._zoo)
         drawing = await asyncio.to_thread(_load_frontalizers, settings, self._zoo, loaded)
         address = address or f"{settings.embedding.host}:{settings.embedding.port}"
-        server = EmbeddingServer(loaded, address, settings.embedding, drawing)
+        credentials = service_credentials(settings.tls, address)
+        server = EmbeddingServer(loaded, address, settings.embedding, drawing, credentials)
         await self._start(server)
         return server
 
@@ -126,7 +137,8 @@ class _House:
         settings = self._settings
         loaded = await asyncio.to_thread(_load_enhancers, settings, self._zoo)
         address = address or f"{settings.enhancement.host}:{settings.enhancement.port}"
-        server = EnhancementServer(loaded, address, settings.enhancement)
+        credentials = service_credentials(settings.tls, address)
+        server = EnhancementServer(loaded, address, settings.enhancement, credentials)
         await self._start(server)
         return server
 
@@ -135,19 +147,21 @@ class _House:
         settings = self._settings
         loaded = await asyncio.to_thread(_load_maps, settings, self._zoo)
         address = address or f"{settings.mapping.host}:{settings.mapping.port}"
-        server = MappingServer(loaded, address, settings.mapping)
+        credentials = service_credentials(settings.tls, address)
+        server = MappingServer(loaded, address, settings.mapping, credentials)
         await self._start(server)
         return server
 
     async def gateway(self, service: Service) -> Running:
         """Starts the gateway, and for "all" what it is not told to find elsewhere."""
         settings, here = self._settings, service == "all"
+        own = client_credentials(settings.tls)
         embedding_address = settings.gateway.embedding_address
         enhancement_address = settings.gateway.enhancement_address
         link: embedding_client.EmbeddingLink
         mending: enhancement_client.EnhancementLink | None = None
         if embedding_address is not None:
-            link = embedding_client.RpcLink(embedding_address)
+            link = embedding_client.RpcLink(embedding_address, own)
         elif here:
             embedder = await self.embedding(self._socket("embedding"))
             embedding_address = embedder.address
@@ -158,7 +172,7 @@ class _House:
                 "embedding service is, for example embedding:50052"
             )
         if enhancement_address is not None:
-            mending = enhancement_client.RpcLink(enhancement_address)
+            mending = enhancement_client.RpcLink(enhancement_address, own)
         elif here and settings.enhancement.models and settings.gateway.enhance:
             enhancer = await self.enhancement(self._socket("enhancement"))
             enhancement_address = enhancer.address
@@ -166,12 +180,15 @@ class _House:
         mapping_address = settings.gateway.mapping_address
         moving: mapping_link.MappingLink | None = None
         if mapping_address is not None:
-            moving = mapping_link.RpcLink(mapping_address)
+            moving = mapping_link.RpcLink(mapping_address, own)
         elif here and map_names(settings, self._zoo):
             mapper = await self.mapping(self._socket("mapping"))
             mapping_address = mapper.address
             moving = MappingInProcess(mapper.service)
-        server = GatewayServer(settings, self._zoo, link, mending, moving)
+        shared = Shared.open(settings)
+        self._stack.push_async_callback(shared.close)
+        guard = await self._guard(shared)
+        server = GatewayServer(settings, self._zoo, link, mending, moving, guard, shared)
         self._stack.push_async_callback(server.stop, self._grace)
         await server.start()
         return Running(
@@ -181,6 +198,13 @@ class _House:
             enhancement_address,
             mapping_address,
         )
+
+    async def _guard(self, shared: Shared) -> Guard | None:
+        storage = limits_storage(self._settings, shared.link)
+        guard = await asyncio.to_thread(open_guard, self._settings, storage)
+        if guard is not None:
+            self._stack.push_async_callback(guard.close)
+        return guard
 
     def alone(
         self, server: ModelServer, service: Literal["embedding", "enhancement", "mapping"]
@@ -193,6 +217,8 @@ class _House:
             own.http_port,
             setting=f"MIEN_{service.upper()}__HTTP_PORT",
             drain_seconds=self._grace,
+            tls=service_http_tls(self._settings.tls),
+            limits=self._settings.connections,
         )
         http.start()
         self._stack.push_async_callback(http.stop)
@@ -216,6 +242,8 @@ def serve(settings: Settings, service: Service) -> None:
     Raises:
         SettingsError, ZooError, EngineError, MienError: as `running`.
     """
+    give_back_large_blocks()
+    allow_many_files()
     uvloop.run(_serve(settings, service))
 
 
@@ -225,6 +253,9 @@ async def _serve(settings: Settings, service: Service) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     async with running(settings, service):
+        # What lives as long as the process: looking through it costs a tenth of a second each time.
+        gc.collect()
+        gc.freeze()
         await stopped.wait()
         _log.info("draining")
     _log.info("stopped")

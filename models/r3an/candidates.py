@@ -22,7 +22,7 @@ from models.training.loop import TrainingError
 
 Kind = Literal[
     "procrustes", "ridge", "low-rank", "fc", "fc-deep", "mlp", "mlp-pulled",
-    "r3an", "r3an-linear",
+    "r3an", "r3an-linear", "centred",
 ]  # fmt: skip
 
 PLAIN = LearningOptions()
@@ -49,8 +49,11 @@ TITLES: dict[Kind, str] = {
     "mlp-pulled": "three residual MLPs, pulled towards each person's mean",
     "r3an": "R3AN",
     "r3an-linear": "R3AN beside a linear path",
+    "centred": "moved away from its nearest strangers",
 }
-KINDS: tuple[Kind, ...] = tuple(TITLES)
+CENTRED: Kind = "centred"
+KINDS: tuple[Kind, ...] = tuple(kind for kind in TITLES if kind != CENTRED)
+"""What can be asked for; the best of them is then tried centred."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,20 @@ class Candidate:
         network: unit vectors to vectors, in evaluation mode on the CPU; None where it diverged.
         seconds_per_step: of its training; 0 in closed form.
         parameters: numbers in it.
+        of: the candidate that was centred; None for one that was not.
     """
 
     kind: Kind
     network: nn.Module | None
     seconds_per_step: float
     parameters: int
+    of: Kind | None = None
 
     @property
     def title(self) -> str:
         """What it is, in words."""
-        return TITLES[self.kind]
+        own = TITLES[self.kind]
+        return own if self.of is None else f"{TITLES[self.of]}, {own}"
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ class Workshop:
         if trainer.stopping:
             raise TrainingError("stopped; the same command goes on")
         if trainer.step < trainer.steps:
-            return Candidate(kind, None, 0.0, _count(trainer.mapper))
+            return Candidate(kind, None, 0.0, count(trainer.mapper))
         return _candidate(kind, trainer.result().eval(), trainer.seconds_per_step)
 
     def r3an_options(self, kind: Kind) -> TrainOptions:
@@ -188,8 +194,9 @@ class Workshop:
 
 
 def _candidate(kind: Kind, network: nn.Module, seconds: float) -> Candidate:
-    return Candidate(kind, network, seconds, _count(network))
+    return Candidate(kind, network, seconds, count(network))
 
 
-def _count(network: nn.Module) -> int:
+def count(network: nn.Module) -> int:
+    """Numbers in a network."""
     return sum(parameter.numel() for parameter in network.parameters())

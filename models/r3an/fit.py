@@ -1,7 +1,8 @@
 """Fitting a map: all candidates on the same faces, the best one written, with card and report.
 
-The candidate with the most hits at rank-1 on the calibration people is released; the test people
-see it once, in the report. A linear map that wins is what ships.
+The candidate with the most hits at rank-1 on the calibration people is released, centred where that
+makes it better for them; the test people see it once, in the report. A linear map that wins is what
+ships.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.evaluation.thresholds import FittedThreshold, fit_thresholds
 from models.r3an import protocol
 from models.r3an.arrays import Floats
-from models.r3an.candidates import Candidate
+from models.r3an.candidates import CENTRED, Candidate, count
+from models.r3an.centring import SHARES, CentredMap, learn_crowd
 from models.r3an.confidence import Calibration, ServedMap, calibration_of, learn_head
 from models.r3an.mappers import mapped
 from models.r3an.measure import (
+    Choice,
     Judged,
+    choice_figures,
     distractors_of,
     judge_map,
     judge_native,
-    quick_figures,
     subjects_of,
 )
 from models.r3an.protocol import HEADLINE, LIVE, Figures
@@ -49,12 +53,12 @@ class Entry:
 
     Attributes:
         candidate: the map.
-        chosen_by: rank-1 on the calibration people; NaN where training diverged.
+        choice: figures on the calibration people; None where training diverged.
         judged: figures on the test people; None where training diverged.
     """
 
     candidate: Candidate
-    chosen_by: float
+    choice: Choice | None
     judged: Judged | None
 
 
@@ -87,25 +91,54 @@ def enter(pairs: Pairs, candidate: Candidate, resamples: int = protocol.RESAMPLE
     """Measures a candidate."""
     network = candidate.network
     if network is None:
-        return Entry(candidate, float("nan"), None)
+        return Entry(candidate, None, None)
 
     def apply(vectors: Floats) -> Floats:
         return mapped(network, vectors)
 
-    figures = quick_figures(pairs, apply)
-    return Entry(candidate, figures["rank1"], judge_map(pairs, apply, resamples))
+    return Entry(candidate, choice_figures(pairs, apply), judge_map(pairs, apply, resamples))
 
 
 def best_of(entries: Sequence[Entry]) -> Entry:
     """The entry with the highest rank-1 on the calibration people; of equals the smaller map.
 
+    Its centred form takes its place where that is worth more.
+
     Raises:
         ValueError: every training diverged.
     """
-    whole = [entry for entry in entries if entry.judged is not None]
-    if not whole:
+    whole = [(entry, entry.choice) for entry in entries if entry.choice is not None]
+    plain = [(entry, choice) for entry, choice in whole if entry.candidate.of is None]
+    if not plain:
         raise ValueError("no candidate has finite numbers")
-    return max(whole, key=lambda entry: (entry.chosen_by, -entry.candidate.parameters))
+    best, choice = max(plain, key=lambda pair: (pair[1].rank1, -pair[0].candidate.parameters))
+    for entry, other in whole:
+        if entry.candidate.of == best.candidate.kind and other.worth > choice.worth:
+            best, choice = entry, other
+    return best
+
+
+def centre(pairs: Pairs, best: Candidate, seed: int = 1) -> Candidate | None:
+    """The best map, centred by the share that is worth most to the calibration people.
+
+    Args:
+        pairs: the faces.
+        best: that is centred.
+        seed: of the training of what centres it.
+
+    Returns:
+        None where there are too few training faces.
+    """
+    network = best.network
+    crowd = None if network is None else learn_crowd(network, pairs, seed)
+    if network is None or crowd is None:
+        return None
+
+    def worth(made: nn.Module) -> float:
+        return choice_figures(pairs, lambda vectors: mapped(made, vectors)).worth
+
+    made = max((CentredMap(network, crowd, share) for share in SHARES), key=worth)
+    return Candidate(CENTRED, made.eval(), 0.0, count(made), best.kind)
 
 
 def finish(
@@ -222,7 +255,7 @@ def facts_of(fit: Fit, about: Mapping[str, Any]) -> dict[str, Any]:
                 "released": entry is fit.best,
                 "parameters": entry.candidate.parameters,
                 "seconds_per_step": entry.candidate.seconds_per_step,
-                "calibration_rank1": None if entry.judged is None else entry.chosen_by,
+                "calibration": None if entry.choice is None else asdict(entry.choice),
                 "conditions": None if entry.judged is None else points(entry.judged.conditions),
                 "cosine": None if entry.judged is None else asdict(entry.judged.cosine),
             }

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation.bootstrap import Interval
+from models.evaluation.rates import threshold_at_fmr
 from models.r3an import protocol
 from models.r3an.arrays import Floats, Ints
 from models.r3an.protocol import Condition, Figures, Subjects
@@ -43,6 +44,40 @@ def rows_of(pairs: Pairs, half: Half) -> Ints:
 def subjects_of(pairs: Pairs, rows: Ints) -> Subjects:
     """Who is on these rows."""
     return Subjects(pairs.person[rows], pairs.yaw[rows])
+
+
+STRICT_FMR = 1e-4
+"""Where galleries of some size begin."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is looked at to choose between maps, on the calibration people.
+
+    Attributes:
+        rank1: of map|T among all distractors.
+        strict: TAR of T|map at `STRICT_FMR`, the threshold from the same people.
+    """
+
+    rank1: float
+    strict: float
+
+    @property
+    def worth(self) -> float:
+        """Finding a person is worth as much as being sure of it."""
+        return self.rank1 + self.strict
+
+
+def choice_figures(pairs: Pairs, apply: Map) -> Choice:
+    """Figures to choose by."""
+    rows = pairs.calibration
+    target, made = pairs.target[rows, 0], apply(pairs.source[rows, 0])
+    genuine, impostors = protocol.compared(
+        Condition(target, made, made[:0]), subjects_of(pairs, rows)
+    )
+    threshold = threshold_at_fmr(impostors, STRICT_FMR)
+    strict = float((genuine >= threshold).mean())
+    return Choice(quick_figures(pairs, apply)["rank1"], strict)
 
 
 def quick_figures(pairs: Pairs, apply: Map) -> dict[str, float]:

@@ -25,7 +25,7 @@ LIVE = "T|map"
 COUNTS = (100, 1_000, 10_000, 20_000)
 """Distractors at the points of the curve; those that there are not enough for are left out."""
 
-FMRS = (1e-2, 1e-3)
+FMRS = (1e-2, 1e-3, 1e-4)
 YAW_EDGES = (0.0, 15.0, 30.0, 45.0, 90.0)
 """Bins of a pair's larger |yaw|, degrees."""
 

@@ -43,6 +43,8 @@ class Pairs:
         calibration: rows of one half of the held-out people: choices and thresholds.
         test: rows of the other half: what is reported.
         distractors: held-out rows without a person.
+        blends: (T,B,d_S) and (T,B,d_T), likewise of faces blended from each training row's and
+            another's; None without.
     """
 
     source: Floats
@@ -53,6 +55,7 @@ class Pairs:
     calibration: Ints
     test: Ints
     distractors: Ints
+    blends: tuple[Floats, Floats] | None = None
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -60,17 +63,23 @@ class Pairs:
         return self.source.shape[2], self.target.shape[2]
 
     def learned(self) -> tuple[Floats, Floats, Ints]:
-        """All views of the training rows: (T*V,d_S), (T*V,d_T), and whom each shows (T*V,).
+        """All views of the training rows, then all blends: (M,d_S), (M,d_T), and whom each shows.
 
-        A face without a person is somebody of its own, in all its views.
+        A face without a person is somebody of its own, in all its views; so is every blend.
         """
         rows, views = self.train, self.source.shape[1]
         own = len(self.person) + rows
-        who = np.where(self.person[rows] == NOBODY, own, self.person[rows])
+        who = np.repeat(np.where(self.person[rows] == NOBODY, own, self.person[rows]), views)
+        sides = self.source[rows], self.target[rows]
+        source, target = (side.reshape(-1, side.shape[2]) for side in sides)
+        if self.blends is None:
+            return source, target, who
+        more, others = (side.reshape(-1, side.shape[2]) for side in self.blends)
+        strangers = 2 * len(self.person) + np.arange(len(more))
         return (
-            self.source[rows].reshape(-1, self.source.shape[2]),
-            self.target[rows].reshape(-1, self.target.shape[2]),
-            np.repeat(who, views),
+            np.concatenate([source, more]),
+            np.concatenate([target, others]),
+            np.concatenate([who, strangers]),
         )
 
     def facts(self) -> dict[str, int]:
@@ -78,6 +87,7 @@ class Pairs:
         return {
             "training_faces": len(self.train),
             "views": self.source.shape[1],
+            "blends": 0 if self.blends is None else self.blends[0].shape[1],
             "calibration_faces": len(self.calibration),
             "calibration_people": len(set(self.person[self.calibration].tolist())),
             "test_faces": len(self.test),
@@ -86,13 +96,22 @@ class Pairs:
         }
 
 
-def pair_up(people: People, source: Floats, target: Floats, options: SplitOptions) -> Pairs:
+@dataclass(frozen=True)
+class Sides:
+    """Who is on which side of a fit; the arrays are those of `Pairs`."""
+
+    person: Ints
+    train: Ints
+    calibration: Ints
+    test: Ints
+    distractors: Ints
+
+
+def sides_of(people: People, options: SplitOptions) -> Sides:
     """Splits faces by people, by the names alone: the same held-out people as in every training.
 
     Args:
         people: faces, labels that can be trusted, who is held out.
-        source: (N,V,d_S).
-        target: (N,V,d_T).
         options: share of nameless faces held out.
     """
     faces, split = people.faces, people.split
@@ -114,15 +133,41 @@ def pair_up(people: People, source: Floats, target: Floats, options: SplitOption
     if people.clean is not None:
         known = nameless & resembling(people.clean.numpy(), held)
     aside &= ~known
-    return Pairs(
-        source,
-        target,
+    return Sides(
         person,
-        faces.euler[:, 1],
         split.train[~(aside | known)[split.train]],
         held[first],
         held[~first],
         np.flatnonzero(aside),
+    )
+
+
+def pair_up(
+    people: People,
+    sides: Sides,
+    source: Floats,
+    target: Floats,
+    blends: tuple[Floats, Floats] | None = None,
+) -> Pairs:
+    """Puts the vectors of two models to the sides of a fit.
+
+    Args:
+        people: the faces.
+        sides: who is where.
+        source: (N,V,d_S).
+        target: (N,V,d_T).
+        blends: as in `Pairs`.
+    """
+    return Pairs(
+        source,
+        target,
+        sides.person,
+        people.faces.euler[:, 1],
+        sides.train,
+        sides.calibration,
+        sides.test,
+        sides.distractors,
+        blends,
     )
 
 

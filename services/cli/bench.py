@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from services.bench import chaos as chaos_bench
+from services.bench.cameras import CameraBench, bench_cameras
 from services.bench.detect import bench_detect
 from services.bench.embed import bench_embed
 from services.bench.identify import bench_identify
@@ -16,10 +18,11 @@ from services.bench.migrate import bench_migrate
 from services.bench.overload import bench_overload
 from services.bench.result import BenchResult
 from services.bench.serve import bench_serve
+from services.bench.soak import bench_soak
 from services.bench.verify import bench_verify
 from services.cli.context import command_settings
 from services.cli.faces import JsonOption
-from services.cli.output import out, print_json
+from services.cli.output import err, out, print_json
 
 app = typer.Typer(help="Measure speed beside a reference.", no_args_is_help=True)
 
@@ -111,10 +114,77 @@ def migrate(
     map_name: Annotated[str, typer.Option("--map", help="Map, name or name@version.")],
     templates: Annotated[int, typer.Option(min=1000, help="In the gallery.")] = 100_000,
     seconds: Annotated[float, typer.Option(min=2, help="Time for the extraction.")] = 20,
+    kills: Annotated[
+        int, typer.Option(min=0, help="Migrate it again in processes killed so many times.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Migration of a made-up gallery, beside extraction from photographs of 250 x 250."""
-    _show(bench_migrate(command_settings(), map_name, templates, seconds), as_json)
+    _show(bench_migrate(command_settings(), map_name, templates, seconds, kills), as_json)
+
+
+@app.command()
+def cameras(
+    seconds: Annotated[float, typer.Option(min=5, help="Of the streams at their pace.")] = 30,
+    streams: Annotated[int, typer.Option(min=1, max=64, help="At once.")] = 8,
+    clips: Annotated[int, typer.Option(min=0, help="For tracks and decisions.")] = 40,
+    fpir: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of all decisions.")] = 0.01,
+    faces: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="PERSON/*.jpg; the demo's if none."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Camera streams with made-up clips, beside a plain loop that detects and embeds each face."""
+    chosen = CameraBench(seconds, streams, clips, fpir, faces)
+    _show(bench_cameras(command_settings(), chosen), as_json)
+
+
+@app.command()
+def chaos(
+    faults: Annotated[
+        list[str] | None, typer.Option("--faults", help="Of these names; all if none.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="That each fault lasts.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """A Mien of real processes under load, broken one way after another: what is lost (nothing)."""
+    try:
+        chosen = chaos_bench.chosen_faults(faults or [])
+    except KeyError as error:
+        names = ", ".join(one.name for one in chaos_bench.chosen_faults([]))
+        raise typer.BadParameter(f"{error.args[0]} is none of: {names}") from error
+    result = chaos_bench.bench_chaos(
+        command_settings(), chosen, seconds, lambda one: err.print(_line(one))
+    )
+    if as_json:
+        print_json(result.as_json())
+    else:
+        chaos_bench.print_table(result, out)
+    if result.value < result.reference or result.details["lost"] or result.details["doubled"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def soak(
+    seconds: Annotated[float, typer.Option(min=2, help="Time of the load.")] = 600,
+    share: Annotated[float, typer.Option(min=0.05, max=1, help="Of the capacity.")] = 0.8,
+    calibration: Annotated[float, typer.Option(min=1, help="Time to find the capacity.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """A mixed load below capacity, for long: throughput, latency, refusals, and memory."""
+    _show(bench_soak(command_settings(), seconds, share, calibration), as_json)
+
+
+def _line(trial: chaos_bench.Trial) -> str:
+    if trial.skipped:
+        return f"{trial.fault}: skipped, {trial.skipped}"
+    seen = (
+        f"{trial.in_flight} in flight, {trial.answered} answered, otherwise {trial.refused}, "
+        f"{trial.dishonest} dishonest, {trial.wrong} wrong, {trial.acknowledged} enrolled, "
+        f"{trial.lost} lost, recovered after {trial.recovered_seconds} s {trial.failure}"
+    )
+    return f"{trial.fault}: {'survived' if trial.is_survived else 'NOT SURVIVED'}; {seen.strip()}"
 
 
 def _show(result: BenchResult, as_json: bool) -> None:

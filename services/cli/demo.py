@@ -1,4 +1,4 @@
-"""`mien demo`: real photographs, verified over REST and gRPC by a Mien that was just started."""
+"""`mien demo`: photographs verified over REST and gRPC by a Mien just started; a migration."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import httpx
 from rich.table import Table
 
 from models.zoo import Zoo
+from services.cli.demo_migration import migrate_made_up_people
 from services.cli.output import downloading, out, print_json
 from services.demo_pictures import PAIRS, DemoPair, pull_pictures
 from services.rpc.mien.v1 import face_pb2, face_pb2_grpc
 from services.serve import Running, running
-from services.settings import Settings
+from services.settings import AccessSettings, Settings, TlsSettings
 
 
 async def run_demo(settings: Settings, as_json: bool) -> bool:
     """Pulls what is missing, starts Mien on free ports, and prints a decision for each pair.
+
+    Then a gallery of made-up people is migrated to another model.
 
     Args:
         settings: of the Mien that is started.
         as_json: print one JSON object in place of a table.
 
     Returns:
-        Whether every decision, on both interfaces, is what the photographs show.
+        Whether every decision, on both interfaces, is what the photographs show, and the migration
+        ended in a switch.
 
     Raises:
         FetchError: something that is missing cannot be downloaded.
@@ -39,11 +43,12 @@ async def run_demo(settings: Settings, as_json: bool) -> bool:
     with downloading("photographs") as progress:
         folder = pull_pictures(settings.home, progress)
     zoo.discard_archives()
-    ports = {"http_port": 0, "grpc_port": 0, "embedding_address": None}
-    gateway = settings.gateway.model_copy(update=ports)
+    here = {"http_host": "127.0.0.1", "grpc_host": "127.0.0.1", "embedding_address": None}
+    gateway = settings.gateway.model_copy(update={**here, "http_port": 0, "grpc_port": 0})
+    open_here = {"access": AccessSettings(required="never"), "tls": TlsSettings()}
     table = Table("interface", "probe", "reference", "decision", "similarity", "threshold", "FMR")
     right, answers = True, []
-    async with running(settings.model_copy(update={"gateway": gateway})) as mien:
+    async with running(settings.model_copy(update={"gateway": gateway, **open_here})) as mien:
         if not as_json:
             out.print(f"Mien runs: REST {mien.rest_url}, gRPC {mien.grpc_address}")
         for pair in PAIRS:
@@ -52,11 +57,21 @@ async def run_demo(settings: Settings, as_json: bool) -> bool:
                 right &= row.decision == ("same" if pair.same else "different")
                 table.add_row(interface, pair.probe, pair.reference, *row.texts())
                 answers.append({"interface": interface, **asdict(pair), **asdict(row)})
-    if as_json:
-        print_json({"decisions": answers, "all_right": right})
-    else:
+    if not as_json:
         out.print(table)
+    moved = await migrate_made_up_people(settings, _silent if as_json else _say)
+    right &= bool(moved["switched"])
+    if as_json:
+        print_json({"decisions": answers, "migration": moved, "all_right": right})
     return right
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, soft_wrap=True)
+
+
+def _silent(_: str) -> None:
+    """Programs are told at the end."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from models.zoo import Zoo
 from services.cli.alterations import ProbeLightOption, ProbeSideOption
 from services.cli.context import command_settings, run
 from services.cli.evaluate_fusion import evaluate_fusion
+from services.cli.evaluate_migration import evaluate_migration
 from services.cli.faces import JsonOption
 from services.cli.output import counting, out, print_json
 from services.embedding import load_configured
@@ -36,6 +37,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command("evaluate-groups")(evaluate_groups)
     app.command("evaluate-fusion")(evaluate_fusion)
+    app.command("evaluate-migration")(evaluate_migration)
 
 
 def evaluate(

@@ -13,7 +13,8 @@ from services.cli.context import command_settings, run
 from services.cli.output import out, print_json
 from services.gateway.core import PictureInput, VerifyCommand
 from services.gateway.faces import FaceChoice, Selection
-from services.gateway.rest.schemas import DetectOut, VerifyOut, detect_out, verify_out
+from services.gateway.rest.answers import detect_out, verify_out
+from services.gateway.rest.schemas import DetectOut, VerifyOut
 from services.local import local_mien
 from services.telemetry import new_request_id
 
@@ -60,7 +61,7 @@ def verify(
 
     async def work() -> VerifyOut:
         async with local_mien(settings, models) as mien:
-            return verify_out(await mien.gateway.verify(asked), new_request_id(None))
+            return verify_out(await mien.gateway.verify(asked), new_request_id(None), asked)
 
     answer = run(work())
     if as_json:

@@ -1,4 +1,4 @@
-"""`mien gallery`: what it holds, copies, imports, and its master key."""
+"""`mien gallery`: what it holds, copies, imports, backups, and its master key."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ import typer
 from rich.table import Table
 
 from models.zoo import Zoo
+from services.audit.gallery import KeyAdministration, note_copy
+from services.cli import gallery_keys
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption
 from services.cli.output import counting, out, print_json
 from services.gallery import DEFAULT_TENANT, Collection, Gallery
 from services.gallery.copying import copy_gallery
-from services.gallery.embedded import EmbeddedGallery
+from services.gallery.embedded.backup import back_up, restore
 from services.gallery.importing import Imported, import_rows
-from services.gallery.open import open_gallery
+from services.gallery.open import database_of, open_gallery
 from services.gallery.spaces import space_of_card
 from services.gallery.vector_files import read_rows
 from services.settings import Settings, SettingsError
 
-app = typer.Typer(help="The gallery: info, copy, import, rotate-key.", no_args_is_help=True)
+app = typer.Typer(
+    help="The gallery: info, copy, import, backup, restore, keys, retention, delete-tenant.",
+    no_args_is_help=True,
+)
+gallery_keys.add_commands(app)
 
 UriOption = Annotated[
     str, typer.Option("--uri", help="sqlite:PATH, http(s)://HOST:PORT, milvus-lite:PATH.")
@@ -72,6 +78,7 @@ def copy(
 
     async def work() -> dict[str, int]:
         async with _gallery(settings, source) as old, _gallery(settings, target) as new:
+            await note_copy(old)
             total = sum(one.templates for one in await old.collections())
             with counting("copying", total) as advance:
                 return asdict(await copy_gallery(old, new, advance))
@@ -139,15 +146,53 @@ def rotate_key(
     ] = None,
     uri: UriOption = "",
 ) -> None:
-    """Wrap the keys of an embedded gallery with a new master key. Vectors are not rewritten."""
+    """The same as `keys rewrap`."""
+    settings = command_settings()
 
     async def work() -> Path:
-        async with _gallery(command_settings(), uri) as gallery:
-            if not isinstance(gallery, EmbeddedGallery):
-                raise SettingsError("Only the embedded gallery has a master key.")
-            return await gallery.rotate_master_key(new_key_file)
+        async with _gallery(settings, uri) as gallery:
+            return await KeyAdministration(gallery, settings.gallery).rewrap(new_key_file)
 
     out.print(f"The new master key is in {run(work())}. Keep a copy elsewhere.", markup=False)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; not there yet.")],
+    uri: UriOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the embedded gallery into one file, while it serves. The master key is not in it."""
+    size = back_up(database_of(command_settings(), uri), file)
+    if as_json:
+        print_json({"file": str(file), "bytes": size})
+    else:
+        out.print(f"{file}: {size / 1e6:.1f} MB, without the master key.", markup=False)
+
+
+@app.command("restore")
+def restore_backup(
+    file: Annotated[Path, typer.Argument(help="A copy that `backup` made.")],
+    uri: UriOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Put a copy in the place of an embedded gallery that is not there, and open it.
+
+    The master key must be where the settings say, or it is not opened.
+    """
+    settings = command_settings()
+    restore(file, database_of(settings, uri))
+
+    async def work() -> list[dict[str, Any]]:
+        async with _gallery(settings, uri) as gallery:
+            return [_facts(one) for one in await gallery.collections()]
+
+    collections = run(work())
+    if as_json:
+        print_json({"collections": collections})
+    else:
+        count = sum(one["templates"] for one in collections)
+        out.print(f"{count} templates of {len(collections)} model versions are back.")
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import typer
 
 from models.zoo import FetchError, ZooError
 from services.cli import (
+    audit,
     augment,
     bench,
     engines,
@@ -16,11 +17,13 @@ from services.cli import (
     export,
     faces,
     gallery,
+    keys,
     mapping,
     migrate,
     models,
     subjects,
     system,
+    watch,
 )
 from services.cli.output import err
 from services.cli.train import training_app
@@ -30,7 +33,9 @@ from services.gallery.vector_files import VectorFileError
 from services.runtime import EngineError
 from services.settings import SettingsError
 from services.telemetry.metrics import version
+from services.telemetry.tracing import TracingError
 from services.triton_export import TritonExportError
+from services.watch.sources import SourceError
 
 ERROR = 3
 _INTERRUPTED = 130
@@ -50,13 +55,16 @@ system.add_commands(app)
 app.command()(subjects.identify)
 app.add_typer(subjects.app, name="subjects")
 app.add_typer(models.app, name="models")
+app.add_typer(audit.app, name="audit")
 app.add_typer(augment.app, name="augment")
 app.add_typer(bench.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(export.app, name="export")
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(keys.app, name="keys")
 app.add_typer(mapping.app, name="mapping")
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(watch.app, name="watch")
 
 
 @app.callback()
@@ -81,6 +89,8 @@ _FAILURES = (
     PairsError,
     TritonExportError,
     VectorFileError,
+    TracingError,
+    SourceError,
 )
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from models.r3an import figures
 from models.r3an.protocol import FMRS, HEADLINE
 from models.r3an.verdict import Verdict, verdict_text
 from models.zoo import MapCard, Zoo, read_card
@@ -45,6 +44,8 @@ mapping_apply.add_commands(app)
 CARD_FILE = "card.json"
 CANDIDATES = "candidates"
 LEAST_FMR = min(FMRS)
+VIEWS, BLENDS = 4, 2
+"""What a fit sees beside each face and its mirror image, if nothing else is said."""
 
 
 @app.command()
@@ -59,12 +60,18 @@ def fit(
     only: Annotated[
         list[str] | None, typer.Option(help="Candidates to make; all if none. Repeatable.")
     ] = None,
-    views: Annotated[int, typer.Option(min=0, help="Changed views beside crop and mirror.")] = 0,
+    views: Annotated[
+        int, typer.Option(min=0, help="Changed views beside crop and mirror.")
+    ] = VIEWS,
+    blends: Annotated[
+        int, typer.Option(min=0, help="Faces blended from each training face and another.")
+    ] = BLENDS,
     epochs: Annotated[
         float | None, typer.Option(min=0, help="Of R3AN; the profile's if not given.")
     ] = None,
     mlp_epochs: Annotated[float | None, typer.Option(min=0, help="Of the MLPs.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Faces that R3AN sees; 0 is all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of every training.")] = 1,
     fmr: Annotated[float, typer.Option(help="Live false-match rate of the verdict.")] = FMR,
     trust_labels: Annotated[
         bool, typer.Option("--trust-labels", help="Take the people's labels as they are.")
@@ -84,8 +91,8 @@ def fit(
         raise SettingsError(
             f"{error.name} is not installed. Fitting needs: pip install 'mien[train]'"
         ) from error
-    r3an = {"epochs": epochs, "limit": limit}
-    mlp = {"epochs": mlp_epochs}
+    r3an = {"epochs": epochs, "limit": limit, "seed": seed}
+    mlp = {"epochs": mlp_epochs, "seed": seed}
     plan = mapping_fit.Plan(
         source,
         target,
@@ -95,6 +102,7 @@ def fit(
         profile,
         tuple(only or ()),
         views,
+        blends,
         {name: value for name, value in r3an.items() if value is not None},
         {name: value for name, value in mlp.items() if value is not None},
         fmr,
@@ -192,6 +200,9 @@ def _files(folder: Path, card: MapCard) -> list[Path]:
 
 
 def _draw(folder: Path, subject: Subject, near: MapAnswer, far: MapAnswer) -> None:
+    # A command that draws nothing does without matplotlib.
+    from models.r3an import figures  # noqa: PLC0415
+
     folder.mkdir(parents=True, exist_ok=True)
     conditions = {**native_conditions(subject), **map_conditions(subject, near, far)}
     figures.draw_scores(folder / "scores.png", conditions, subject.subjects)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from models.r3an.vectors import Pairs, SplitOptions, pair_up
+from models.r3an.vectors import Pairs, Sides, SplitOptions, pair_up, sides_of
 from models.training.faces import Faces
 from models.training.people import load_people
 from models.zoo import EmbedderCard, Zoo
 from services.cli.context import command_settings
 from services.cli.output import counting
 from services.embedding import load_configured
-from services.evaluation.crop_features import PLAIN_VIEWS, Vectors, crop_vectors
+from services.evaluation.crop_features import PLAIN_VIEWS, Vectors, blend_vectors, crop_vectors
 from services.evaluation.pairs import PairsError
 from services.settings import Settings
 
@@ -47,6 +47,7 @@ def mapping_data(
     cache: Path,
     options: SplitOptions,
     views: int = 0,
+    blends: int = 0,
     *,
     trust_labels: bool = False,
 ) -> MappingData:
@@ -59,6 +60,7 @@ def mapping_data(
         cache: folder for decoded faces and vectors.
         options: who is held out.
         views: changed views beside each face and its mirror image.
+        blends: faces blended from each training face and another.
         trust_labels: take the labels as they are.
 
     Raises:
@@ -73,17 +75,41 @@ def mapping_data(
         raise PairsError(f"{cards[0].reference} needs no map to itself.")
     labels = None if trust_labels else zoo.weights(zoo.embedder(LABELS_BY))
     people = load_people(options, images, cache, labels)
-    mine, theirs = (_vectors(zoo, settings, card, people.faces, cache, views) for card in cards)
-    return MappingData(pair_up(people, mine, theirs, options), people.faces, *cards)
+    sides = sides_of(people, options)
+    mine, theirs = (
+        _vectors(zoo, settings, card, people.faces, sides, cache / "vectors", views, blends)
+        for card in cards
+    )
+    both = (mine.blends, theirs.blends) if blends else None
+    return MappingData(pair_up(people, sides, mine.seen, theirs.seen, both), people.faces, *cards)
+
+
+class _OfModel(NamedTuple):
+    """One model's vectors: (N,V,d) of all faces, (T,B,d) of the training faces' blends."""
+
+    seen: Vectors
+    blends: Vectors
 
 
 def _vectors(
-    zoo: Zoo, settings: Settings, card: EmbedderCard, faces: Faces, cache: Path, views: int
-) -> Vectors:
+    zoo: Zoo,
+    settings: Settings,
+    card: EmbedderCard,
+    faces: Faces,
+    sides: Sides,
+    kept: Path,
+    views: int,
+    blends: int,
+) -> _OfModel:
     embedder = load_configured(zoo, card.reference, settings.engine)
     try:
-        total = len(faces) * (PLAIN_VIEWS + views)
+        total = len(faces) * (PLAIN_VIEWS + views) + len(sides.train) * blends
         with counting(f"embedding with {card.reference}", total) as advance:
-            return crop_vectors(embedder, faces, cache / "vectors", views, advance)
+            seen = crop_vectors(embedder, faces, kept, views, advance)
+            if not blends:
+                return _OfModel(seen, seen[:0])
+            return _OfModel(
+                seen, blend_vectors(embedder, faces, sides.train, kept, blends, advance)
+            )
     finally:
         embedder.close()

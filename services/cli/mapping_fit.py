@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from models.r3an.candidates import KINDS, Candidate, Kind, Workshop
-from models.r3an.fit import Entry, enter, facts_of, finish, write_facts
+from models.r3an.fit import Entry, best_of, centre, enter, facts_of, finish, write_facts
+from models.r3an.measure import STRICT_FMR
 from models.r3an.options import Profile
 from models.r3an.report import Origin, card_of, readme, write_figures
 from models.r3an.vectors import SplitOptions
@@ -35,6 +36,7 @@ class Plan:
         profile: of R3AN's training.
         only: candidates; all if none.
         views: changed views beside crop and mirror image.
+        blends: faces blended from each training face and another.
         r3an: changes to R3AN's profile.
         mlp: changes to the training of the maps of vectors.
         fmr: of the verdict.
@@ -50,6 +52,7 @@ class Plan:
     profile: str
     only: tuple[str, ...]
     views: int
+    blends: int
     r3an: dict[str, Any]
     mlp: dict[str, Any]
     fmr: float
@@ -76,8 +79,7 @@ class Plan:
             f"--images {self.images.parent.name}/{self.images.name} --profile {self.profile}",
             *(f"--only {kind}" for kind in self.only),
         ]
-        if self.views:
-            said.append(f"--views {self.views}")
+        said += [f"--views {self.views}", f"--blends {self.blends}"]
         if "epochs" in self.r3an:
             said.append(f"--epochs {self.r3an['epochs']:g}")
         if self.r3an.get("limit"):
@@ -86,6 +88,8 @@ class Plan:
             said.append("--trust-labels")
         if "epochs" in self.mlp:
             said.append(f"--mlp-epochs {self.mlp['epochs']:g}")
+        if self.mlp.get("seed", 1) != 1:
+            said.append(f"--seed {self.mlp['seed']}")
         return " ".join(said)
 
 
@@ -105,6 +109,7 @@ def fit(plan: Plan) -> dict[str, Any]:
             plan.cache,
             SplitOptions(),
             plan.views,
+            plan.blends,
             trust_labels=plan.trust_labels,
         )
         pairs = data.pairs
@@ -125,7 +130,11 @@ def fit(plan: Plan) -> dict[str, Any]:
         for kind in kinds:
             candidate: Candidate = workshop.make(kind)
             entries.append(enter(pairs, candidate))
-            console.print(f"{kind}: rank-1 {entries[-1].chosen_by:.3f} on the calibration people")
+            console.print(f"{kind}: {_shown(entries[-1])}")
+        centred = centre(pairs, best_of(entries).candidate, plan.mlp.get("seed", 1))
+        if centred is not None:
+            entries.append(enter(pairs, centred))
+            console.print(f"{centred.of}, centred: {_shown(entries[-1])}")
         done = finish(pairs, entries, plan.out, plan.fmr)
     except (DataError, TrainingError, ValueError) as error:
         raise PairsError(str(error)) from error
@@ -136,3 +145,13 @@ def fit(plan: Plan) -> dict[str, Any]:
     write_figures(plan.out, done, pairs)
     (plan.out / "README.md").write_text(readme(done, pairs, origin), encoding="utf-8")
     return facts
+
+
+def _shown(entry: Entry) -> str:
+    if entry.choice is None:
+        return "diverged"
+    found = entry.choice
+    return (
+        f"rank-1 {found.rank1:.3f}, TAR {found.strict:.3f} at FMR {STRICT_FMR:g} on the "
+        "calibration people"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +24,7 @@ from services.cli.output import err, out, print_json
 from services.errors import Errors, MienError
 from services.migration import Migrations, PlanOptions, Record, State
 from services.migration.local import local_migrations
+from services.migration.ray_engine import RayAhead, RayOptions
 from services.migration.report import summary, write_report
 from services.migration.run import Told
 from services.migration.shadow import Tally, tally_text, write_tally
@@ -38,6 +40,13 @@ IdArgument = Annotated[
 LossOption = Annotated[
     bool, typer.Option("--accept-loss", help="Even if subjects would no longer be found.")
 ]
+
+
+class MapEngine(StrEnum):
+    """What does a run's mapping."""
+
+    SERVICE = "service"
+    RAY = "ray"
 
 
 @app.command()
@@ -78,14 +87,31 @@ def run_migration(
     follow: Annotated[
         bool, typer.Option("--follow", help="Stay, and move what is enrolled, until a pause.")
     ] = False,
+    engine: Annotated[
+        MapEngine, typer.Option(help="What maps: the mapping service, or a Ray cluster.")
+    ] = MapEngine.SERVICE,
+    ray_address: Annotated[
+        str, typer.Option(help="Of the cluster; auto: this machine's; local: one for this run.")
+    ] = "auto",
+    shards: Annotated[
+        Path | None,
+        typer.Option(help="Folder that all nodes see, for Ray; none: shards in the home."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a migration, or go on where it stopped, until it has caught up."""
+    ahead = None
+    if engine is MapEngine.RAY:
+        settings = command_settings()
+        options = RayOptions(ray_address, shards or settings.home / "shards")
+        ahead = RayAhead(settings, options)
 
     async def work(migrations: Migrations) -> Record:
         chosen = await _chosen(migrations, name)
-        with _progress(chosen) as told:
-            return await migrations.run(chosen.id, rate=rate, follow=follow, told=told)
+        with progress_of(chosen) as told:
+            return await migrations.run(
+                chosen.id, rate=rate, follow=follow, told=told, engine=ahead
+            )
 
     _show(_do(work), as_json)
 
@@ -99,7 +125,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a migration that was paused, or whose process was killed."""
-    run_migration(name, rate, follow=False, as_json=as_json)
+    run_migration(name, rate, as_json=as_json)
 
 
 @app.command()
@@ -240,7 +266,7 @@ async def _chosen(migrations: Migrations, name: str) -> Record:
 
 
 @contextmanager
-def _progress(record: Record) -> Iterator[Told]:
+def progress_of(record: Record) -> Iterator[Told]:
     """A progress bar with speed and time left, on standard error; yields what moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     speed = TextColumn("{task.fields[rate]}/s")

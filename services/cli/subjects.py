@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -9,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.table import Table
 
+from services.audit.trail import Trail
 from services.cli.context import command_settings, run
 from services.cli.faces import JsonOption, PictureArgument
 from services.cli.output import err, out, print_json
@@ -25,13 +27,16 @@ from services.gateway.rest.gallery_answers import (
     created_out,
     deletion_out,
     enrol_out,
+    export_out,
     identify_out,
     subject_templates_out,
     subjects_out,
 )
 from services.gateway.rest.gallery_schemas import IdentifiedFaceOut, SubjectOut
+from services.gateway.subject_export import SubjectExport, SubjectExporter
 from services.gateway.subjects import CreateCommand, Subjects
 from services.local import local_mien
+from services.shared import Shared
 from services.telemetry import new_request_id
 
 _Result = TypeVar("_Result")
@@ -108,6 +113,35 @@ def show(
             "yes" if one.live else "no",
         )
     out.print(table)
+
+
+@app.command()
+def export(
+    subject_id: SubjectArgument,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="With the vectors. A vector is a face.")
+    ] = False,
+    file: Annotated[Path | None, typer.Option("--out", help="Write here; else print.")] = None,
+    tenant: TenantOption = DEFAULT_TENANT,
+) -> None:
+    """Write all that is stored of a person as JSON."""
+    settings = command_settings()
+
+    async def work() -> SubjectExport:
+        trail = Trail(settings)
+        access = GalleryAccess(lambda: open_gallery(settings, trail=trail))
+        try:
+            return await SubjectExporter(access, trail).export(tenant, subject_id, vectors=vectors)
+        finally:
+            await access.close()
+            await trail.close()
+
+    told = export_out(run(work()), new_request_id(None)).model_dump_json(indent=2) + "\n"
+    if file is None:
+        sys.stdout.write(told)
+    else:
+        file.touch(mode=0o600)
+        file.write_text(told, encoding="utf-8")
 
 
 @app.command()
@@ -229,11 +263,12 @@ def _with_subjects(work: Callable[[Subjects], Awaitable[_Result]]) -> _Result:
     settings = command_settings()
 
     async def opened() -> _Result:
-        access = GalleryAccess(lambda: open_gallery(settings))
+        access, shared = GalleryAccess(lambda: open_gallery(settings)), Shared.open(settings)
         try:
-            return await work(Subjects(access))
+            return await work(Subjects(access, shared))
         finally:
             await access.close()
+            await shared.close()
 
     return run(opened())
 

@@ -1,4 +1,4 @@
-"""`mien serve`, `health`, `config`, `openapi`, `errors` and `demo`."""
+"""`mien serve`, `health`, `config`, `openapi`, `errors`, `demo` and `doctor`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from pydantic import BaseModel
 
 from services.cli.context import command_settings, run
 from services.cli.demo import run_demo
+from services.cli.doctor import doctor
 from services.cli.faces import JsonOption
 from services.cli.output import err, out, print_json
 from services.errors_document import errors_markdown
 from services.gateway.rest.document import openapi_text
+from services.rpc.tls import client_credentials, gateway_trust, secured_channel
 from services.serve import Service
 from services.serve import serve as serve_services
-from services.settings import Settings, SettingsError, load_settings, variable
+from services.settings import Settings, SettingsError, check_home, load_settings, variable
 from services.telemetry import configure_logging
 
 _HEALTH_TIMEOUT = 3.0
@@ -35,6 +37,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(openapi)
     app.command()(errors)
     app.command()(demo)
+    app.command()(doctor)
 
 
 def serve(
@@ -47,6 +50,7 @@ def serve(
     if service not in get_args(Service):
         raise typer.BadParameter(f"name one of {', '.join(get_args(Service))}")
     settings = load_settings()
+    check_home(settings.home)
     configure_logging(settings.log_level, settings.log_format)
     chosen: Service = service  # type: ignore[assignment]  # one of them, as checked
     serve_services(settings, chosen)
@@ -57,12 +61,16 @@ def health(
     as_json: JsonOption = False,
 ) -> int:
     """Ask a running service over gRPC whether it is healthy. Exit code: 0 yes, 1 no."""
-    gateway = load_settings().gateway
+    settings = load_settings()
+    gateway = settings.gateway
     target = address or f"{gateway.grpc_host}:{gateway.grpc_port}"
+    # The gateway shows callers a certificate of its own; other services want to know who asks.
+    is_gateway = target.rpartition(":")[2] == str(gateway.grpc_port)
+    credentials = (gateway_trust if is_gateway else client_credentials)(settings.tls)
 
     async def work() -> bool:
         options = [("grpc.enable_http_proxy", 0)]
-        async with grpc.aio.insecure_channel(target, options=options) as channel:
+        async with secured_channel(target, credentials, options) as channel:
             try:
                 stub: Any = health_pb2_grpc.HealthStub(channel)  # its types know no methods
                 answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_TIMEOUT)
@@ -117,10 +125,12 @@ def openapi(
 
 
 def demo(as_json: JsonOption = False) -> int:
-    """Start Mien, verify real photographs over REST and gRPC, print the decisions."""
+    """Start Mien, verify real photographs over REST and gRPC, migrate made-up people."""
     all_right = run(run_demo(command_settings(), as_json))
     if not all_right:
-        err.print("The decisions are not what the photographs show.", style="red")
+        err.print(
+            "The decisions are not what the photographs show, or the switch failed.", style="red"
+        )
     return 0 if all_right else 1
 
 

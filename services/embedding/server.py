@@ -15,6 +15,7 @@ from services.model_queue import queue_limits
 from services.model_server import ModelServer
 from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc
 from services.rpc.server import answer, deadline_of
+from services.rpc.tls import ServiceCredentials
 from services.settings import EmbeddingSettings
 from services.telemetry import get_logger
 
@@ -31,6 +32,7 @@ class EmbeddingServer(ModelServer):
         address: "host:port" or "unix:PATH".
         settings: limits of calls, batches and queue.
         frontalizers: decoders of some of the embedders.
+        credentials: as those of `ModelServer`.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class EmbeddingServer(ModelServer):
         address: str,
         settings: EmbeddingSettings,
         frontalizers: Sequence[Frontalizer] = (),
+        credentials: ServiceCredentials | None = None,
     ) -> None:
         self.service = EmbeddingService(embedders, settings, frontalizers)
         limits = queue_limits(embedders[0].engine, settings)
         served = served_models(self.service.queued, limits, settings.max_batch)
-        super().__init__(address, SERVICE_NAME, served)
+        super().__init__(address, SERVICE_NAME, served, credentials)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(_Servicer(self.service), self.rpc)
 
     async def start(self) -> None:

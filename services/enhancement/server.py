@@ -13,6 +13,7 @@ from services.model_queue import queue_limits
 from services.model_server import ModelServer
 from services.rpc.mien.v1 import enhancement_pb2, enhancement_pb2_grpc
 from services.rpc.server import answer, deadline_of
+from services.rpc.tls import ServiceCredentials
 from services.settings import EnhancementSettings
 from services.telemetry import get_logger
 
@@ -28,13 +29,19 @@ class EnhancementServer(ModelServer):
         enhancers: in the order in which they are chosen.
         address: "host:port" or "unix:PATH".
         settings: limits of calls, batches and queue.
+        credentials: as those of `ModelServer`.
     """
 
     def __init__(
-        self, enhancers: list[Enhancer], address: str, settings: EnhancementSettings
+        self,
+        enhancers: list[Enhancer],
+        address: str,
+        settings: EnhancementSettings,
+        credentials: ServiceCredentials | None = None,
     ) -> None:
         self.service = EnhancementService(enhancers, settings)
-        super().__init__(address, SERVICE_NAME, [_network(one, settings) for one in enhancers])
+        networks = [_network(one, settings) for one in enhancers]
+        super().__init__(address, SERVICE_NAME, networks, credentials)
         enhancement_pb2_grpc.add_EnhancementServiceServicer_to_server(
             _Servicer(self.service), self.rpc
         )

@@ -1,24 +1,29 @@
 """Vectors of the research data's aligned crops, as each model's own card says they are made.
 
-Every face is seen as it is, as its mirror image, and in as many changed views as are asked for. All
-models see the same views. The vectors are kept in a folder, because they take minutes to make.
+Every face is seen as it is, as its mirror image, and in as many changed views as are asked for; and
+faces of two people can be blended into one. All models see the same pictures. The vectors are kept
+in a folder, because they take minutes to make.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.training.augment import Augmentation, augment
+from models.training.blend import blend
 from models.training.faces import BORDER, CROP_SIDE, Faces
 from models.zoo import CropInput, EmbedderCard
 from services.embedding import Embedder
 from services.gateway.alignment import CropGeometry, cut, similarity_transform
 
 Vectors = NDArray[np.float32]
+Rows = NDArray[np.int64]
 Pictures = NDArray[np.uint8]
 
 PLAIN_VIEWS = 2
@@ -35,10 +40,10 @@ _BATCH = 64
 _MIN_NORM = 1e-12
 
 
-def store_name(card: EmbedderCard, fingerprint: str, view: int) -> str:
+def store_name(card: EmbedderCard, fingerprint: str, view: int, kind: str = "view") -> str:
     """File of one view's vectors: named after weights, preprocessing, data and view."""
     return (
-        f"view-{card.weights.sha256[:12]}-{card.preprocessing_sha256[:8]}-{fingerprint[:16]}"
+        f"{kind}-{card.weights.sha256[:12]}-{card.preprocessing_sha256[:8]}-{fingerprint[:16]}"
         f"-{view:02d}.npy"
     )
 
@@ -80,32 +85,74 @@ def crop_vectors(
     Returns:
         (N,2+views,d) float32, each of unit length: crop, mirror image, changed views.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    made = []
-    for view in range(PLAIN_VIEWS + views):
-        store = cache / store_name(embedder.card, faces.fingerprint, view)
-        if not store.is_file():
-            draft = store.with_suffix(".part")
-            with draft.open("wb") as file:
-                np.save(file, _view_vectors(embedder, faces, view, advance))
-            draft.replace(store)
-        else:
-            advance(len(faces))
-        made.append(np.load(store))
+    names = [store_name(embedder.card, faces.fingerprint, v) for v in range(PLAIN_VIEWS + views)]
+    made = [
+        _kept(cache / name, embedder, len(faces), partial(seen, faces, view=view), advance)
+        for view, name in enumerate(names)
+    ]
     return np.stack(made, axis=1)
 
 
-def _view_vectors(
-    embedder: Embedder, faces: Faces, view: int, advance: Callable[[int], None]
+def blend_vectors(
+    embedder: Embedder,
+    faces: Faces,
+    rows: Rows,
+    cache: Path,
+    blends: int,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Vectors:
+    """Vectors of faces that are blended from each of some faces and another of them.
+
+    Args:
+        embedder: the model.
+        faces: the data.
+        rows: (T,) which faces; nobody else is blended in.
+        cache: folder that keeps the vectors.
+        blends: how many of each face.
+        advance: told how many pictures more are done.
+
+    Returns:
+        (T,blends,d) float32, each of unit length.
+    """
+    among = hashlib.sha256(f"{faces.fingerprint}{rows.tolist()}".encode()).hexdigest()
+    names = [store_name(embedder.card, among, number, "blend") for number in range(blends)]
+    made = [
+        _kept(
+            cache / name,
+            embedder,
+            len(rows),
+            partial(blended, faces, rows, number=number),
+            advance,
+        )
+        for number, name in enumerate(names)
+    ]
+    return np.stack(made, axis=1)
+
+
+def _kept(
+    store: Path,
+    embedder: Embedder,
+    count: int,
+    picture: Callable[[int], Pictures],
+    advance: Callable[[int], None],
+) -> Vectors:
+    """Vectors that are kept in a file, or made and kept now."""
+    if store.is_file():
+        advance(count)
+        return np.asarray(np.load(store))
+    store.parent.mkdir(parents=True, exist_ok=True)
     parts = []
-    for start in range(0, len(faces), _BATCH):
-        rows = range(start, min(start + _BATCH, len(faces)))
-        pictures = np.stack([seen(faces, row, view) for row in rows])
+    for start in range(0, count, _BATCH):
+        rows = range(start, min(start + _BATCH, count))
+        pictures = np.stack([picture(row) for row in rows])
         parts.append(embedder.embed(model_crops(pictures, embedder.card.input)))
         advance(len(rows))
     vectors = np.concatenate(parts)
     unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+    draft = store.with_suffix(".part")
+    with draft.open("wb") as file:
+        np.save(file, unit)
+    draft.replace(store)
     return unit
 
 
@@ -120,3 +167,15 @@ def seen(faces: Faces, row: int, view: int) -> Pictures:
     changed = augment(crop, faces.points[row], faces.euler[row], CHANGED, rng)
     padding = ((BORDER, BORDER), (BORDER, BORDER), (0, 0))
     return np.pad(changed.picture, padding, mode="edge")
+
+
+def blended(faces: Faces, rows: Rows, place: int, number: int) -> Pictures:
+    """The face at a place of ``rows`` blended with one at another, (128,128,3): always the same."""
+    rng = np.random.default_rng((place, number, len(rows)))
+    other = int(rng.integers(len(rows)))
+    mirrored = rng.integers(2, size=2)
+    first, second = (
+        seen(faces, int(rows[which]), int(view))
+        for which, view in zip((place, other), mirrored, strict=True)
+    )
+    return blend(first, second, rng)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation import VerificationReport, evaluate_pairs
-from models.evaluation.plots import ScoreSet, write_curves
 from services.evaluation.extract import Extraction
 from services.evaluation.pairs import Pair, PairsError, person_of
 
@@ -110,6 +109,9 @@ def as_json(found: VerificationReport, extraction: Extraction) -> dict[str, Any]
 
 def plot(directory: Path, model: str, scored: PairScores) -> list[Path]:
     """Draws ROC, DET and score histograms as PNG and SVG; returns the files."""
+    # A command that draws nothing does without matplotlib.
+    from models.evaluation.plots import ScoreSet, write_curves  # noqa: PLC0415
+
     curves = {model: ScoreSet(scored.scores[scored.same], scored.scores[~scored.same])}
     return write_curves(directory, curves)
 

@@ -15,6 +15,8 @@ from services.gallery.values import MAX_PAGE, NewTemplate, Space, Subject, Templ
 # Ids go into keys, file names of exports and URLs: printable, no spaces, no quotes, no control.
 _ID = re.compile(r"[0-9A-Za-z._:@+~-]{1,128}")
 _TENANT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+# As a JSON schema says it, which also finds parts of a text.
+ID_PATTERN, TENANT_PATTERN = f"^{_ID.pattern}$", f"^{_TENANT.pattern}$"
 _METADATA_CHARACTERS = 16_384
 _BEST_QUALITY = 100.0
 _LEAST_LENGTH = 1e-6  # of a vector that is compared by its direction

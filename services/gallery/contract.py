@@ -55,6 +55,14 @@ class Gallery(Protocol):
         """The space that is searched; None before the first collection is made. Costs nothing."""
         ...
 
+    async def edition(self) -> str:
+        """Changes with every collection that is made, dropped or switched to.
+
+        What was read of `collections` holds while this stays. Changes by other processes are seen
+        at once where Redis tells of them, and otherwise not here. Costs next to nothing.
+        """
+        ...
+
     async def create_collection(self, space: Space) -> None:
         """Makes room for a space's templates; the first space becomes live. Safe to repeat."""
         ...
@@ -117,12 +125,28 @@ class Gallery(Protocol):
         """
         ...
 
+    async def enrolled(self, tenant: str, given: Enrolment) -> Enrolled | None:
+        """What an earlier enrolment has stored under this one's key; its templates do not matter.
+
+        Returns:
+            None where the key was not used yet.
+        """
+        ...
+
     async def templates(self, tenant: str, subject_id: str) -> list[Template]:
         """A subject's templates in all spaces, oldest first; empty for an unknown subject."""
         ...
 
-    async def delete_template(self, tenant: str, template_id: str) -> DeletionReport:
-        """Deletes a template in all spaces, and looks again."""
+    async def delete_template(
+        self, tenant: str, template_id: str, *, subject_id: str = ""
+    ) -> DeletionReport:
+        """Deletes a template in all spaces, and looks again.
+
+        Args:
+            tenant: whose.
+            template_id: which.
+            subject_id: of the subject that it belongs to, for the audit log.
+        """
         ...
 
     async def search(
@@ -144,6 +168,10 @@ class Gallery(Protocol):
 
     async def searchable(self, tenant: str, space: Space) -> int:
         """How many templates a search compares a probe with."""
+        ...
+
+    async def idempotency_keys(self, tenant: str, subject_id: str) -> list[str]:
+        """The idempotency keys that are kept for a subject, in order."""
         ...
 
     # Streams of rows: for migration, copy and import.

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -53,7 +54,7 @@ class Space:
         """The model as ``name@version``."""
         return f"{self.model}@{self.version}"
 
-    @property
+    @cached_property  # every vector that is read or stored is bound to it
     def key(self) -> str:
         """The collection's name: letters, digits and underscores, another for every space."""
         told = "|".join(

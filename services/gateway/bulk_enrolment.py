@@ -65,7 +65,7 @@ class BulkEnroller:
 
     Args:
         enroller: enrols one.
-        capacity: a bulk enrolment takes one place for all its rows.
+        capacity: a bulk enrolment takes one place for all its rows, of those for streams.
         rows: worked on at once.
     """
 
@@ -85,7 +85,7 @@ class BulkEnroller:
             MienError: all places for requests are taken, before the first row; later failures are
                 answers of their rows.
         """
-        with self._capacity.permit():
+        with self._capacity.stream_permit():
             turns: asyncio.Queue[_Turn | None] = asyncio.Queue()
             room = asyncio.Semaphore(self._rows)
             reading = asyncio.create_task(self._read(tenant, rows, turns, room))

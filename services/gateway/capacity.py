@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from services.errors import Errors, MienError
+from services.gateway.places import Places
 from services.settings import GatewaySettings
 
 _Result = TypeVar("_Result")
-# Enough to keep the CPUs busy through every stage; more would only wait, and all would be slow.
-_IN_FLIGHT_PER_CPU = 4
+# Bunches at 80 % of what Mien can do fit in; the last of them waits for less than a second.
+_IN_FLIGHT_PER_CPU = 24
+_STREAMS_PER_CPU = 2
 _RETRY_AFTER = 1.0  # seconds; a verification takes far less, so a place is free by then
 
 
@@ -30,7 +33,10 @@ class Capacity:
         # One more than CPUs: a thread waits for the detector's engine half of its time.
         workers = settings.workers or cpus + 1
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
-        self._permits = settings.max_in_flight or _IN_FLIGHT_PER_CPU * cpus
+        most = settings.max_in_flight or _IN_FLIGHT_PER_CPU * cpus
+        # One more than CPUs keeps them busy through every stage.
+        self._places = Places(most, settings.sustained_in_flight or cpus + 1)
+        self._streams = max(1, min(_STREAMS_PER_CPU * cpus, most // 2))
         self._seconds = settings.timeout_seconds
 
     def refuse_if_full(self) -> None:
@@ -39,7 +45,7 @@ class Capacity:
         Raises:
             MienError: all places for requests at work are taken.
         """
-        if self._permits == 0:
+        if self._places.are_full():
             raise MienError(
                 Errors.OVERLOADED,
                 "All places for requests are taken.",
@@ -54,11 +60,31 @@ class Capacity:
             MienError: all are taken.
         """
         self.refuse_if_full()
-        self._permits -= 1
-        try:
+        with self._places.request():
             yield
+
+    @contextmanager
+    def stream_permit(self) -> Iterator[None]:
+        """Takes a place for a stream of requests, which lasts as long as its caller likes.
+
+        No more than half of the places are for streams.
+
+        Raises:
+            MienError: all are taken, or those for streams are.
+        """
+        if self._streams == 0:
+            raise MienError(
+                Errors.OVERLOADED,
+                "All places for streams of requests are taken.",
+                retry_after=_RETRY_AFTER,
+            )
+        self.refuse_if_full()
+        self._streams -= 1
+        try:
+            with self._places.stream():
+                yield
         finally:
-            self._permits += 1
+            self._streams += 1
 
     @asynccontextmanager
     async def time_limit(self) -> AsyncIterator[None]:
@@ -85,8 +111,9 @@ class Capacity:
                 yield
 
     async def in_pool(self, work: Callable[[], _Result]) -> _Result:
-        """Runs work on a picture in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        """Runs work on a picture in one of the threads, with the request's id and span."""
+        inside = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._pool, inside, work)
 
     async def close(self) -> None:
         """Frees the threads."""

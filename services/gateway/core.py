@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from functools import partial
 
+from services.gallery import DEFAULT_TENANT
 from services.gateway.alignment import CropGeometry
 from services.gateway.capacity import Capacity
 from services.gateway.decision import (
@@ -22,8 +21,11 @@ from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import Enhancement, FaceEnhancement
 from services.gateway.faces import FaceChoice
 from services.gateway.pipeline import PictureFaces, PicturePipeline, PreparedFace
+from services.gateway.seeing import Request, Seeing
+from services.gateway.seen import Seen
 from services.rpc.mien.v1 import model_pb2
 from services.settings import Settings
+from services.shared import Shared
 from services.telemetry import Stopwatch
 from services.telemetry.metrics import DECISIONS, QUALITY, SIMILARITY
 
@@ -48,6 +50,7 @@ class VerifyCommand:
         model: "name" or "name@version"; empty for the default.
         enhance: enhance faces that gain by it; False compares all as they are.
         show_enhanced: the answer is to hold the enhanced faces.
+        show_aligned: the answer is to hold the aligned faces.
     """
 
     probe: PictureInput
@@ -57,6 +60,7 @@ class VerifyCommand:
     model: str = ""
     enhance: bool = True
     show_enhanced: bool = False
+    show_aligned: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Gateway:
         embedding: turns crops into vectors.
         enhancement: mends poor faces.
         settings: limits and defaults.
+        shared: with other gateways; None for nothing.
 
     Attributes:
         capacity: what all requests share, those of the gallery too.
@@ -110,12 +115,15 @@ class Gateway:
         embedding: EmbeddingClient,
         enhancement: FaceEnhancement,
         settings: Settings,
+        shared: Shared | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._embedding = embedding
         self._enhancement = enhancement
         self._settings = settings
         self.capacity = Capacity(settings.gateway)
+        cache = (shared or Shared.alone()).faces
+        self._seeing = Seeing(pipeline, embedding, enhancement, self.capacity, settings, cache)
         self._warm = False
 
     @property
@@ -159,47 +167,50 @@ class Gateway:
         async with self.capacity.admitted():
             return await self.capacity.in_pool(lambda: self._pipeline.find_all(data, field))
 
-    async def verify(self, command: VerifyCommand) -> Verification:
+    async def verify(self, command: VerifyCommand, tenant: str = DEFAULT_TENANT) -> Verification:
         """Decides for each reference whether it shows the probe's person.
+
+        Args:
+            command: what is asked.
+            tenant: who asks.
 
         Raises:
             MienError: a picture cannot be used, the model or its threshold is unknown, or the
                 service is busy.
         """
         async with self.capacity.admitted():
-            return await self._verify(command)
+            return await self._verify(tenant, command)
 
     async def close(self) -> None:
         """Frees threads and connections."""
         self._warm = False
         await self.capacity.close()
+        self._pipeline.close()
         await self._embedding.close()
         await self._enhancement.close()
 
-    async def _verify(self, command: VerifyCommand) -> Verification:
+    async def _verify(self, tenant: str, command: VerifyCommand) -> Verification:
         watch = Stopwatch()
         model = await self._embedding.model(command.model)
         point = operating_point(
             model, command.fmr, command.threshold, self._settings.decision.default_fmr
         )
-        geometry = crop_geometry(model)
-        prepared = await self._prepare_all(command, geometry)
-        for one in prepared:
-            watch.merge(one.stopwatch)
-        allowed = command.enhance and self._settings.gateway.enhance
-        prepared, done = await self._enhancement.apply(
-            prepared, model, geometry, watch, allowed=allowed
-        )
-        probe, references = prepared[0], prepared[1:]
-        similarities = await self._compare(probe, references, model, watch)
+        # Crops, synthetic ones too, are not kept: they must be made anew where they are shown.
+        shown = command.show_enhanced or command.show_aligned
+        request = Request(tenant, model, crop_geometry(model), command.enhance, crops=shown)
+        given = [(one.data, one.choice) for one in (command.probe, *command.references)]
+        fields = ["probe", *indexed("reference", len(command.references))]
+        seen = await self._seeing.chosen(request, given, fields, watch)
+        similarities = await self._compare(request, seen, watch)
         name = f"{model.identity.name}@{model.identity.version}"
         limits = self._settings.decision
+        (probe, done), *references = [(one.faces[0], one.done[0]) for one in seen]
         of_probe = faults(probe, "probe", limits)
         results = []
-        for reference, enhancement, value in zip(references, done[1:], similarities, strict=True):
+        for (reference, enhancement), value in zip(references, similarities, strict=True):
             reasons = of_probe + faults(reference, "reference", limits)
             applied = stricter(
-                point, [one.thresholds for one in (done[0], enhancement) if one is not None]
+                point, [one.thresholds for one in (done, enhancement) if one is not None]
             )
             decision = decide(value, applied, reasons)
             results.append(
@@ -208,44 +219,26 @@ class Gateway:
             DECISIONS.labels(name, decision).inc()
             if value is not None:
                 SIMILARITY.labels(name).observe(value)
-        for one in prepared:
-            if one.face is not None:
-                QUALITY.observe(one.face.quality.unified)
-        return Verification(probe, done[0], results, model.identity, watch)
-
-    async def _prepare_all(
-        self, command: VerifyCommand, geometry: CropGeometry
-    ) -> list[PreparedFace]:
-        """Works on all pictures side by side. The first that cannot be used ends the request."""
-        fields = ["probe", *indexed("reference", len(command.references))]
-        inputs = [command.probe, *command.references]
-        tasks = [
-            self.capacity.in_pool(
-                partial(self._pipeline.prepare, given.data, given.choice, geometry, field)
-            )
-            for given, field in zip(inputs, fields, strict=True)
-        ]
-        return list(await asyncio.gather(*tasks))
+        for one in seen:
+            if (face := one.faces[0].face) is not None:
+                QUALITY.observe(face.quality.unified)
+        return Verification(probe, done, results, model.identity, watch)
 
     async def _compare(
-        self,
-        probe: PreparedFace,
-        references: list[PreparedFace],
-        model: model_pb2.ModelInfo,
-        watch: Stopwatch,
+        self, request: Request, seen: list[Seen], watch: Stopwatch
     ) -> list[float | None]:
         """Similarity to each reference; None where one of the two faces is missing."""
-        comparable = [index for index, one in enumerate(references) if one.crop is not None]
-        if probe.crop is None or not comparable:
+        probe, references = seen[0], seen[1:]
+        if probe.faces[0].face is None or all(one.faces[0].face is None for one in references):
             return [None] * len(references)
-        crops = [probe.crop, *(references[index].crop for index in comparable)]
-        embedded = await self._embedding.embed([crop for crop in crops if crop is not None], model)
-        watch.add("queue", embedded.queue_seconds)
-        watch.add("inference", embedded.inference_seconds)
-        values: list[float | None] = [None] * len(references)
+        await self._seeing.embed(request, seen, watch)
+        values: list[float | None] = []
         with watch.stage("compare"):
-            for row, index in enumerate(comparable, start=1):
-                values[index] = similarity(embedded.vectors[0], embedded.vectors[row], model.metric)
+            for one in references:
+                if probe.vector is None or one.vector is None:
+                    values.append(None)
+                else:
+                    values.append(similarity(probe.vector, one.vector, request.model.metric))
         return values
 
     def refuse_if_full(self) -> None:

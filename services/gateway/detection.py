@@ -39,7 +39,9 @@ _VOTING_OVERLAP = 0.6
 # Pictures are padded to few distinct sizes, because the engine prepares itself for each new one.
 _MULTIPLE = 64
 _MULTIPLE_WHEN_LARGE = 128
-USUAL_SIZES = ((256, 256), (640, 640), (640, 512), (512, 640), (640, 384), (384, 640))
+USUAL_SIZES = (
+    (256, 256), (640, 640), (640, 512), (512, 640), (640, 384), (384, 640), (256, 320), (192, 320),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,15 @@ class FaceDetector:
         engine: its network, loaded with free height and width.
         min_score: least score of a face, 0 to 1.
         max_faces: most faces reported, largest first.
+
+    Attributes:
+        weights: their SHA-256, lower-case hex.
     """
 
     def __init__(
         self, card: DetectorCard, engine: Engine, min_score: float = 0.6, max_faces: int = 500
     ) -> None:
+        self.weights = card.weights.sha256
         self._engine = engine
         self._input = engine.info.inputs[0].name
         self._swap = card.channel_order == "BGR"
@@ -120,6 +126,22 @@ class FaceDetector:
             picture: height x width x 3, RGB, 0-255.
         """
         return _merge(self._pass(picture, 1.0, _LENIENT_SCORE, 0))
+
+    def close(self) -> None:
+        """Frees the network's memory and threads; it finds nothing any more."""
+        self._engine.close()
+
+    def detect_once(self, picture: Pixels, scale: float, min_score: float) -> list[Detection]:
+        """Finds faces in one pass, largest box first: for films, where the next frame comes soon.
+
+        Args:
+            picture: height x width x 3, RGB, 0-255.
+            scale: at which it is searched, up to 1.
+            min_score: least score of a face, 0 to 1.
+        """
+        found = _merge(self._pass(picture, scale, min_score, 0))
+        found.sort(key=lambda face: -face.area)
+        return found[: self._max_faces]
 
     def _detect(self, picture: Pixels, min_score: float, border: int = 0) -> list[Detection]:
         height, width = picture.shape[:2]

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from services.errors import Errors, MienError
 from services.rpc.link import ServiceLink
 from services.rpc.mien.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2
+from services.rpc.tls import ClientCredentials
+from services.telemetry.tracing import spanned
 from services.templates import quality_weights
 
 _SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
@@ -83,15 +85,17 @@ class RpcLink(ServiceLink["embedding_pb2_grpc.EmbeddingServiceAsyncStub"]):
 
     Args:
         address: "host:port" or "unix:PATH".
+        credentials: as those of `connect`.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: ClientCredentials | None = None) -> None:
         super().__init__(
             address,
             _SERVICE,
             embedding_pb2_grpc.EmbeddingServiceStub,
             "embedding",
             Errors.EMBEDDING_UNAVAILABLE,
+            credentials,
         )
 
     async def list_models(
@@ -233,7 +237,8 @@ class EmbeddingClient:
     async def _ask(
         self, request: embedding_pb2.EmbedRequest, identity: model_pb2.ModelIdentity
     ) -> embedding_pb2.EmbedResponse:
-        answer = await self._link.embed(request, self._timeout)
+        with spanned("embed"):
+            answer = await self._link.embed(request, self._timeout)
         if answer.identity != identity:
             # The service was restarted with other weights: compare nothing, learn the new ones.
             self._default = None

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +15,12 @@ from services.gain_gate import eyes_px, gates_for, helping
 from services.gateway.alignment import CropGeometry, recut
 from services.gateway.enhancement_client import EnhancementClient
 from services.gateway.faces import MEASURING_CROP
+from services.gateway.imaging import png_of
 from services.gateway.pipeline import PreparedFace
 from services.rpc.mien.v1 import enhancement_pb2, model_pb2
 from services.telemetry import Stopwatch
 from services.telemetry.metrics import ENHANCEMENTS
+from services.telemetry.tracing import spanned
 
 Pixels = NDArray[np.uint8]
 
@@ -64,10 +65,7 @@ class Enhancement:
 
     def png(self) -> bytes | None:
         """The picture as a file; None unless applied."""
-        if self.picture is None:
-            return None
-        encoded = cv2.imencode(".png", cv2.cvtColor(self.picture, cv2.COLOR_RGB2BGR))[1]
-        return encoded.tobytes()
+        return None if self.picture is None else png_of(self.picture)
 
 
 _CONDITIONS: dict[int, Condition] = {
@@ -140,6 +138,24 @@ class FaceEnhancement:
         known = await self._served(allowed=True)
         return [one.weights_sha256 for one in known or []]
 
+    async def ground(self, *, allowed: bool) -> bytes | None:
+        """What the results depend on: who mends, by which gates. None while nobody answers.
+
+        Args:
+            allowed: whether to enhance at all.
+        """
+        served = await self._served(allowed=allowed)
+        if served is None:
+            return b"off" if self._client is None or not allowed else None
+        told = []
+        for one in served:
+            plain = enhancement_pb2.EnhancerInfo()
+            plain.CopyFrom(one)
+            for where in ("engine", "device", "precision"):
+                plain.ClearField(where)
+            told.append(plain.SerializeToString(deterministic=True))
+        return b"".join(sorted(told))
+
     async def close(self) -> None:
         """Closes the connection."""
         if self._client is not None:
@@ -163,7 +179,8 @@ class FaceEnhancement:
             return
         by = group.enhancer
         (gate,) = gates_for(by, *_named(model))
-        drawn = await self._client.enhance(group.crops, group.native_sides, by, bulk=bulk)
+        with spanned("enhance"):
+            drawn = await self._client.enhance(group.crops, group.native_sides, by, bulk=bulk)
         if drawn is None:
             for place, native in zip(group.places, group.native_sides, strict=True):
                 done[place] = Enhancement(Status.UNAVAILABLE, eyes_px(native))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from services.errors import Errors, MienError
 from services.rpc.link import ServiceLink
 from services.rpc.mien.v1 import enhancement_pb2, enhancement_pb2_grpc, model_pb2
+from services.rpc.tls import ClientCredentials
 from services.telemetry import get_logger
 
 Pixels = NDArray[np.uint8]
@@ -47,15 +48,17 @@ class RpcLink(ServiceLink["enhancement_pb2_grpc.EnhancementServiceAsyncStub"]):
 
     Args:
         address: "host:port" or "unix:PATH".
+        credentials: as those of `connect`.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: ClientCredentials | None = None) -> None:
         super().__init__(
             address,
             _SERVICE,
             enhancement_pb2_grpc.EnhancementServiceStub,
             "enhancement",
             Errors.ENHANCEMENT_UNAVAILABLE,
+            credentials,
         )
 
     async def list_enhancers(

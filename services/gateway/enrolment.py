@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,7 +53,7 @@ class EnrolAnswer:
         outcome: stored, repeated or refused.
         subject_id: whose.
         template_ids: one for each template; the live model's first where pictures were given.
-        pictures: one for each picture.
+        pictures: one for each picture; empty where the enrolment is repeated.
         identity: of the live model.
         stopwatch: time by stage.
     """
@@ -78,8 +77,7 @@ class Enroller:
     def __init__(self, work: FaceWork, models: GalleryModels) -> None:
         self._work = work
         self._models = models
-        # Between the look for a duplicate and the write, nobody else may enrol the same face.
-        self._storing = asyncio.Lock()
+        self._locks = work.shared.locks
 
     async def enrol(self, tenant: str, command: EnrolCommand) -> EnrolAnswer:
         """Enrols one subject.
@@ -110,9 +108,27 @@ class Enroller:
 
     async def _enrol(self, tenant: str, command: EnrolCommand, bulk: bool) -> EnrolAnswer:
         self._check(tenant, command)
+        if not command.key:
+            return await self._once(tenant, command, bulk)
+        # A second call with the same key waits for the first one's answer, and shares it.
+        async with self._locks.hold("enrolment", tenant, command.key):
+            before = await self._before(tenant, command)
+            return before or await self._once(tenant, command, bulk)
+
+    async def _before(self, tenant: str, command: EnrolCommand) -> EnrolAnswer | None:
+        """The answer to an enrolment under the same key; no picture is looked at for it."""
+        watch = Stopwatch()
+        gallery = await self._models.gallery()
+        done = await gallery.enrolled(tenant, self._wanted(command, []))
+        if done is None:
+            return None
+        live = (await self._models.to_enrol())[0]
+        return self._answer(Outcome.REPEATED, command, done.template_ids, [], live, watch)
+
+    async def _once(self, tenant: str, command: EnrolCommand, bulk: bool) -> EnrolAnswer:
         gallery = await self._models.gallery()
         known = await gallery.subject(tenant, command.subject_id)
-        if known is not None and not known.consent and not command.key:
+        if known is not None and not known.consent:
             raise MienError(Errors.CONSENT_WITHDRAWN, "The subject has withdrawn consent.")
         try:
             return await self._attempt(tenant, command, bulk)
@@ -221,16 +237,9 @@ class Enroller:
         watch: Stopwatch,
     ) -> Enrolled:
         gallery = await self._models.gallery()
-        wanted = Enrolment(
-            command.subject_id,
-            templates,
-            name=command.name,
-            metadata=command.metadata,
-            key=command.key,
-            fingerprint=fingerprint(command) if command.key else "",
-            replace_mapped=True,
-        )
-        async with self._storing:
+        wanted = self._wanted(command, templates)
+        # Between the look for a duplicate and the write, nobody else may enrol the same face.
+        async with self._locks.hold("store", tenant):
             if not command.allow_duplicate and await gallery.live() is not None:
                 probes = np.stack([one.vector for one in templates if one.space == live.space])
                 with watch.stage("search"):
@@ -245,8 +254,20 @@ class Enroller:
                     )
             with watch.stage("store"):
                 if await gallery.live() is None:
-                    await gallery.create_collection(live.space)
+                    async with self._locks.hold("collection"):
+                        await gallery.create_collection(live.space)
                 return (await gallery.enrol(tenant, [wanted]))[0]
+
+    def _wanted(self, command: EnrolCommand, templates: list[NewTemplate]) -> Enrolment:
+        return Enrolment(
+            command.subject_id,
+            templates,
+            name=command.name,
+            metadata=command.metadata,
+            key=command.key,
+            fingerprint=fingerprint(command) if command.key else "",
+            replace_mapped=True,
+        )
 
     def _answer(
         self,

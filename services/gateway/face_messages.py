@@ -63,9 +63,12 @@ def invalid(field: str, detail: str) -> MienError:
 
 
 def chosen_message(
-    prepared: PreparedFace, enhancement: Enhancement | None, show_enhanced: bool = False
+    prepared: PreparedFace,
+    enhancement: Enhancement | None,
+    show_enhanced: bool = False,
+    show_aligned: bool = False,
 ) -> face_pb2.ChosenFace:
-    """The face that was taken from a picture."""
+    """The face that was taken from a picture; its crops are in it if they are to be shown."""
     return face_pb2.ChosenFace(
         face=None if prepared.face is None else face_message(prepared.face),
         face_count=prepared.face_count,
@@ -74,6 +77,7 @@ def chosen_message(
         enhancement=None
         if enhancement is None
         else enhancement_message(enhancement, show_enhanced),
+        aligned=(prepared.png() if show_aligned else None) or b"",
     )
 
 

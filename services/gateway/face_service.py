@@ -15,6 +15,7 @@ from services.gateway.face_messages import (
     invalid,
     picture_input,
 )
+from services.gateway.gallery_requests import tenant_of
 from services.rpc.mien.v1 import face_pb2, face_pb2_grpc
 from services.rpc.server import answer
 
@@ -43,8 +44,8 @@ class FaceServicer(face_pb2_grpc.FaceServiceServicer):
 
         async def work(request_id: str) -> face_pb2.VerifyResponse:
             command = self._command(request)
-            found = await self._gateway.verify(command)
-            return _verify_response(found, request_id, command.show_enhanced)
+            found = await self._gateway.verify(command, tenant_of(context))
+            return _verify_response(found, request_id, command)
 
         return await answer(context, "Verify", work)
 
@@ -90,15 +91,18 @@ class FaceServicer(face_pb2_grpc.FaceServiceServicer):
             model=request.model,
             enhance=not request.no_enhancement,
             show_enhanced=face_pb2.INCLUDE_ENHANCED in request.include,
+            show_aligned=face_pb2.INCLUDE_ALIGNED in request.include,
         )
 
 
 def _verify_response(
-    found: core.Verification, request_id: str, show_enhanced: bool
+    found: core.Verification, request_id: str, command: core.VerifyCommand
 ) -> face_pb2.VerifyResponse:
     response = face_pb2.VerifyResponse(
-        results=[_result(result, show_enhanced) for result in found.results],
-        probe=chosen_message(found.probe, found.probe_enhancement, show_enhanced),
+        results=[_result(result, command) for result in found.results],
+        probe=chosen_message(
+            found.probe, found.probe_enhancement, command.show_enhanced, command.show_aligned
+        ),
         threshold=found.results[0].point.threshold,
         model=found.identity,
         timing_ms=found.stopwatch.milliseconds(),
@@ -110,12 +114,14 @@ def _verify_response(
     return response
 
 
-def _result(result: core.ReferenceResult, show_enhanced: bool) -> face_pb2.VerifyResult:
+def _result(result: core.ReferenceResult, command: core.VerifyCommand) -> face_pb2.VerifyResult:
     made = face_pb2.VerifyResult(
         decision=DECISIONS[result.decision],
         threshold=result.point.threshold,
         reasons=[REASONS[str(reason)] for reason in result.reasons],
-        reference=chosen_message(result.reference, result.enhancement, show_enhanced),
+        reference=chosen_message(
+            result.reference, result.enhancement, command.show_enhanced, command.show_aligned
+        ),
     )
     if result.similarity is not None:
         made.similarity = result.similarity

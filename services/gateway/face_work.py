@@ -1,25 +1,22 @@
-"""From pictures to enhanced faces: the steps that enrolment and identification share."""
+"""What works on pictures: the parts that enrolment and identification share."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-
-import numpy as np
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 from services.gateway.capacity import Capacity
 from services.gateway.core import PictureInput
 from services.gateway.embedding_client import EmbeddingClient
 from services.gateway.enhancement import Enhancement, FaceEnhancement
 from services.gateway.gallery_models import GalleryModel
-from services.gateway.given_vectors import Vector
-from services.gateway.pipeline import PicturePipeline, PreparedFace, PreparedPicture
+from services.gateway.pipeline import PicturePipeline, PreparedFace
+from services.gateway.seeing import Seeing
 from services.settings import Settings
+from services.shared import Shared
 from services.telemetry import Stopwatch
-
-_BATCH = 32  # crops in one call; a service may be set to take few
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,7 @@ class FaceWork:
         enhancement: mends poor faces.
         capacity: shared with all other requests.
         settings: limits.
+        shared: with other gateways.
     """
 
     pipeline: PicturePipeline
@@ -39,11 +37,24 @@ class FaceWork:
     enhancement: FaceEnhancement
     capacity: Capacity
     settings: Settings
+    shared: Shared = field(default_factory=Shared.alone)
+
+    @cached_property
+    def seeing(self) -> Seeing:
+        """What looks at the pictures that are compared, and keeps what it saw."""
+        return Seeing(
+            self.pipeline,
+            self.embedding,
+            self.enhancement,
+            self.capacity,
+            self.settings,
+            self.shared.faces,
+        )
 
     async def chosen(
         self, pictures: Sequence[PictureInput], fields: Sequence[str], model: GalleryModel
     ) -> list[PreparedFace]:
-        """The face that is meant in each picture.
+        """The face that is meant in each picture, aligned only: for enrolment, which keeps none.
 
         Raises:
             MienError: a picture cannot be used, or has no face of the index that was named.
@@ -53,46 +64,6 @@ class FaceWork:
             for one, field in zip(pictures, fields, strict=True)
         ]
         return list(await asyncio.gather(*(self.capacity.in_pool(job) for job in jobs)))
-
-    async def all_faces(
-        self, pictures: Sequence[bytes], fields: Sequence[str], model: GalleryModel
-    ) -> list[PreparedPicture]:
-        """Every face of each picture, the largest first and up to the limit.
-
-        Raises:
-            MienError: a picture cannot be used.
-        """
-        most = self.settings.identification.max_faces
-        jobs = [
-            partial(self.pipeline.prepare_all, data, model.geometry, field, most)
-            for data, field in zip(pictures, fields, strict=True)
-        ]
-        return list(await asyncio.gather(*(self.capacity.in_pool(job) for job in jobs)))
-
-    async def vectors(
-        self, faces: Sequence[PreparedFace], model: GalleryModel, watch: Stopwatch
-    ) -> Vector:
-        """Embeds faces, so many at once as every embedding service takes.
-
-        Args:
-            faces: at least one, each with its crop.
-            model: to embed with.
-            watch: is told the time of queue and network.
-
-        Returns:
-            N x dimension float32.
-
-        Raises:
-            MienError: the embedding service refused, failed, or did not answer in time.
-        """
-        crops = [face.crop for face in faces if face.crop is not None]
-        found = []
-        for start in range(0, len(crops), _BATCH):
-            made = await self.embedding.embed(crops[start : start + _BATCH], model.info)
-            watch.add("queue", made.queue_seconds)
-            watch.add("inference", made.inference_seconds)
-            found.append(made.vectors)
-        return np.concatenate(found)
 
     async def enhanced(
         self,

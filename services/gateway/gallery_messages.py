@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from services.errors import MienError
 from services.gallery import DeletionReport, Subject, Template
 from services.gateway.bulk_enrolment import BulkAnswer
@@ -17,12 +19,13 @@ from services.gateway.face_messages import (
 from services.gateway.gallery_models import GalleryInfo, identity_of
 from services.gateway.identification import IdentifiedFace, IdentifyAnswer
 from services.gateway.search_decision import FaceIdentity, IdentityDecision, Ranked
+from services.gateway.subject_export import SubjectExport, vector_bytes
 from services.gateway.subject_verification import VerifySubjectAnswer
 from services.gateway.subjects import SubjectTemplates
 from services.rpc.mien.v1 import gallery_pb2, model_pb2
 
 _FAULTS = {cause: gallery_pb2.PictureFault.Value(f"PICTURE_FAULT_{cause.name}") for cause in Cause}
-_OUTCOMES = {
+OUTCOMES = {
     outcome: gallery_pb2.EnrolmentOutcome.Value(f"ENROLMENT_OUTCOME_{outcome.name}")
     for outcome in Outcome
 }
@@ -75,6 +78,24 @@ def subject_templates_message(
     )
 
 
+def export_message(found: SubjectExport, request_id: str) -> gallery_pb2.ExportSubjectResponse:
+    """All that is stored of a person."""
+    return gallery_pb2.ExportSubjectResponse(
+        subject=subject_message(found.subject),
+        templates=[
+            gallery_pb2.ExportedTemplate(
+                template=_template(one, live=one.space == found.live),
+                vector=vector_bytes(one) if found.vectors else b"",
+            )
+            for one in found.templates
+        ],
+        idempotency_keys=found.keys,
+        audit=[json.dumps(one) for one in found.audit],
+        exported=found.at,
+        request_id=request_id,
+    )
+
+
 def deletion_message(report: DeletionReport) -> gallery_pb2.DeletionReport:
     """The proof of a deletion."""
     return gallery_pb2.DeletionReport(
@@ -93,7 +114,7 @@ def deletion_message(report: DeletionReport) -> gallery_pb2.DeletionReport:
 def enrol_message(answer: EnrolAnswer, request_id: str) -> gallery_pb2.EnrolResponse:
     """The answer to an enrolment."""
     return gallery_pb2.EnrolResponse(
-        outcome=_OUTCOMES[answer.outcome],
+        outcome=OUTCOMES[answer.outcome],
         subject_id=answer.subject_id,
         template_ids=answer.template_ids,
         pictures=[

@@ -16,8 +16,9 @@ from services.gateway.gallery_access import GalleryAccess
 from services.gateway.search_decision import MapThresholds
 from services.rpc.mien.v1 import model_pb2
 
-# Listing collections counts their templates, which takes longer the more there are. What is
-# enrolled without a collection as new as this reaches it by its migration.
+# Listing collections counts their templates, which takes longer the more there are. Most changes
+# are told by the gallery's edition. What is enrolled without a collection as new as this reaches it
+# by its migration.
 _KNOWN_SECONDS = 5.0
 
 
@@ -77,6 +78,7 @@ class GalleryModels:
         self._first_model = first_model
         self._known: list[Space] = []
         self._known_until = 0.0
+        self._edition = ""
 
     async def gallery(self) -> Gallery:
         """The open gallery.
@@ -130,9 +132,10 @@ class GalleryModels:
         if await gallery.live() is None:
             return [await self.first()]
         live = await self.live()
-        if time.monotonic() > self._known_until:
+        edition = await gallery.edition()
+        if edition != self._edition or time.monotonic() > self._known_until:
             self._known = [one.space for one in await gallery.collections()]
-            self._known_until = time.monotonic() + _KNOWN_SECONDS
+            self._known_until, self._edition = time.monotonic() + _KNOWN_SECONDS, edition
         others = [await self._served(space) for space in self._known if space != live.space]
         return [live, *(one for one in others if one is not None)]
 

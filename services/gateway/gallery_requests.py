@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from services.access import bound_tenant
 from services.gallery import DEFAULT_TENANT
 from services.gallery.checks import checked_tenant
 from services.gateway.core import indexed
@@ -28,8 +29,9 @@ def tenant_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     Raises:
         MienError: the name is not valid.
     """
-    given = dict(context.invocation_metadata() or ()).get(TENANT_KEY, DEFAULT_TENANT)
-    return checked_tenant(given if isinstance(given, str) else "")
+    given = dict(context.invocation_metadata() or ()).get(TENANT_KEY)
+    named = given if given is None or isinstance(given, str) else ""
+    return checked_tenant(bound_tenant(named, DEFAULT_TENANT))
 
 
 def enrol_command(request: gallery_pb2.EnrolRequest) -> EnrolCommand:

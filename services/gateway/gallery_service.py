@@ -15,6 +15,7 @@ from services.gateway.gallery_messages import (
     bulk_message,
     deletion_message,
     enrol_message,
+    export_message,
     gallery_message,
     identify_message,
     subject_message,
@@ -102,6 +103,19 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
             return subject_templates_message(found, request_id)
 
         return await answer(context, "GetSubject", work)
+
+    async def ExportSubject(  # noqa: N802 - gRPC's name
+        self, request: gallery_pb2.ExportSubjectRequest, context: _Context
+    ) -> gallery_pb2.ExportSubjectResponse:
+        """All that is stored of a person."""
+
+        async def work(request_id: str) -> gallery_pb2.ExportSubjectResponse:
+            found = await self._gallery.exporter.export(
+                tenant_of(context), request.subject_id, vectors=request.vectors
+            )
+            return export_message(found, request_id)
+
+        return await answer(context, "ExportSubject", work)
 
     async def DeleteSubject(  # noqa: N802 - gRPC's name
         self, request: gallery_pb2.DeleteSubjectRequest, context: _Context

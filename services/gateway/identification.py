@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from services.audit.record import Action
+from services.audit.trail import Trail
 from services.errors import Errors, MienError
 from services.gallery import Candidate, NewTemplate, Space
 from services.gallery.checks import checked_limit, checked_tenant
@@ -16,7 +18,7 @@ from services.gateway.face_work import FaceWork
 from services.gateway.faces import Face
 from services.gateway.gallery_models import GalleryModel, GalleryModels
 from services.gateway.given_vectors import GivenVector, Vector, stacked
-from services.gateway.pipeline import PreparedFace, PreparedPicture
+from services.gateway.pipeline import PreparedFace
 from services.gateway.search_decision import (
     FaceIdentity,
     IdentityDecision,
@@ -24,6 +26,8 @@ from services.gateway.search_decision import (
     face_identity,
     search_point,
 )
+from services.gateway.seeing import Request
+from services.gateway.seen import Seen, joined
 from services.gateway.shadowing import Shadowing
 from services.migration.renewal import Renewal
 from services.rpc.mien.v1 import model_pb2
@@ -90,10 +94,12 @@ class Identifier:
     Args:
         work: on pictures.
         models: of the gallery.
+        trail: the way to the audit log.
     """
 
-    def __init__(self, work: FaceWork, models: GalleryModels) -> None:
+    def __init__(self, work: FaceWork, models: GalleryModels, trail: Trail) -> None:
         self._work = work
+        self._trail = trail
         self._models = models
         self._renewal = Renewal(work.settings.migration)
         self._shadowing = Shadowing(work, models)
@@ -105,32 +111,44 @@ class Identifier:
             MienError: a field, picture or vector cannot be used, nobody is enrolled, or a service
                 is busy.
         """
-        async with self._work.capacity.admitted():
-            self._check(tenant, command)
-            watch = Stopwatch()
-            live = await self._models.live()
-            gallery = await self._models.gallery()
-            point = search_point(
-                live.info,
-                await gallery.searchable(tenant, live.space),
-                self._work.settings.gallery,
-                self._models.map_thresholds,
-                fpir=command.fpir,
-                threshold=command.threshold,
-            )
-            pictures: list[IdentifiedPicture] = []
-            vectors: list[FaceIdentity] = []
-            if command.vectors:
-                rows = stacked(command.vectors, live.space, indexed("vector", len(command.vectors)))
-                found = await self._search(tenant, live, rows, command.limit, watch)
-                vectors = [face_identity(one, point, [], command.limit) for one in found]
-            else:
-                pictures = await self._pictures(tenant, command, live, point, watch)
-            name = live.space.reference
-            told = [face.identification for one in pictures for face in one.faces] + vectors
-            for one in told:
-                IDENTIFICATIONS.labels(name, one.decision).inc()
-            return IdentifyAnswer(pictures, vectors, point, live.info.identity, watch)
+        self._check(tenant, command)
+        async with (
+            self._work.capacity.admitted(),
+            self._trail.search(Action.IDENTIFY, tenant) as told,
+        ):
+            answer = await self._searched(tenant, command)
+            faces = [face.identification for one in answer.pictures for face in one.faces]
+            faces += answer.vectors
+            known = [one for one in faces if one.decision is IdentityDecision.KNOWN]
+            told.counts |= {"faces": len(faces), "known": len(known)}
+            told.subjects = [one.candidates[0].candidate.subject_id for one in known]
+            return answer
+
+    async def _searched(self, tenant: str, command: IdentifyCommand) -> IdentifyAnswer:
+        watch = Stopwatch()
+        live = await self._models.live()
+        gallery = await self._models.gallery()
+        point = search_point(
+            live.info,
+            await gallery.searchable(tenant, live.space),
+            self._work.settings.gallery,
+            self._models.map_thresholds,
+            fpir=command.fpir,
+            threshold=command.threshold,
+        )
+        pictures: list[IdentifiedPicture] = []
+        vectors: list[FaceIdentity] = []
+        if command.vectors:
+            rows = stacked(command.vectors, live.space, indexed("vector", len(command.vectors)))
+            found = await self._search(tenant, live, rows, command.limit, watch)
+            vectors = [face_identity(one, point, [], command.limit) for one in found]
+        else:
+            pictures = await self._pictures(tenant, command, live, point, watch)
+        name = live.space.reference
+        told = [face.identification for one in pictures for face in one.faces] + vectors
+        for one in told:
+            IDENTIFICATIONS.labels(name, one.decision).inc()
+        return IdentifyAnswer(pictures, vectors, point, live.info.identity, watch)
 
     def _check(self, tenant: str, command: IdentifyCommand) -> None:
         checked_tenant(tenant)
@@ -156,15 +174,15 @@ class Identifier:
         watch: Stopwatch,
     ) -> list[IdentifiedPicture]:
         fields = indexed("picture", len(command.pictures))
-        pictures = await self._work.all_faces(command.pictures, fields, live)
-        for one in pictures:
-            watch.merge(one.stopwatch)
+        shadowed = self._work.settings.migration.shadow > 0 and not point.own
+        request = Request(tenant, live.info, live.geometry, command.enhance, crops=shadowed)
+        pictures = await self._work.seeing.all_faces(request, command.pictures, fields, watch)
+        await self._work.seeing.embed(request, pictures, watch)
         faces = [face for one in pictures for face in one.faces]
-        faces, done = await self._work.enhanced(faces, live, watch, allowed=command.enhance)
+        done = [each for one in pictures for each in one.done]
         found: list[list[Candidate]] = []
-        rows: Vector | None = None
-        if faces:
-            rows = await self._work.vectors(faces, live, watch)
+        rows = joined(pictures)
+        if rows is not None:
             found = await self._search(tenant, live, rows, command.limit, watch)
         told = [
             self._told(face, enhancement, candidates, point, command.limit)
@@ -237,13 +255,13 @@ class Identifier:
 
 
 def _by_picture(
-    pictures: Sequence[PreparedPicture], told: Sequence[IdentifiedFace]
+    pictures: Sequence[Seen], told: Sequence[IdentifiedFace]
 ) -> list[IdentifiedPicture]:
     """The faces given back to their pictures."""
     made, start = [], 0
     for one in pictures:
         end = start + len(one.faces)
         faces = list(told[start:end])
-        made.append(IdentifiedPicture(one.width, one.height, one.face_count, faces))
+        made.append(IdentifiedPicture(*one.size, one.face_count, faces))
         start = end
     return made

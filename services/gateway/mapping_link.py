@@ -13,6 +13,7 @@ from services.errors import Errors, MienError
 from services.rpc.channel import call_metadata
 from services.rpc.link import ServiceLink
 from services.rpc.mien.v1 import mapping_pb2, mapping_pb2_grpc
+from services.rpc.tls import ClientCredentials
 
 Answered = Callable[[mapping_pb2.MapStreamResponse], Awaitable[None]]
 _Call = grpc.aio.StreamStreamCall[mapping_pb2.MapStreamRequest, mapping_pb2.MapStreamResponse]
@@ -52,15 +53,17 @@ class RpcLink(ServiceLink["mapping_pb2_grpc.MappingServiceAsyncStub"]):
 
     Args:
         address: "host:port" or "unix:PATH".
+        credentials: as those of `connect`.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: ClientCredentials | None = None) -> None:
         super().__init__(
             address,
             _SERVICE,
             mapping_pb2_grpc.MappingServiceStub,
             "mapping",
             Errors.MAPPING_UNAVAILABLE,
+            credentials,
         )
 
     async def list_maps(

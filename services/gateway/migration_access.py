@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from models.zoo import Zoo
+from services.audit.migrations import AuditedMigrations
+from services.audit.trail import Trail
 from services.errors import Errors, MienError
 from services.gateway.gallery_access import GalleryAccess
 from services.gateway.mapping_client import MappingClient
@@ -15,6 +18,7 @@ from services.settings import Settings
 from services.telemetry import get_logger
 
 _log = get_logger(__name__)
+_RETRY_SECONDS = 5.0  # between two attempts to take up migrations of a gallery that is away
 
 
 class MigrationAccess:
@@ -25,14 +29,21 @@ class MigrationAccess:
         link: the way to the mapping service; None where there is none.
         settings: sizes and times.
         zoo: holds the maps' cards.
+        trail: the way to the audit log.
     """
 
     def __init__(
-        self, access: GalleryAccess, link: MappingLink | None, settings: Settings, zoo: Zoo
+        self,
+        access: GalleryAccess,
+        link: MappingLink | None,
+        settings: Settings,
+        zoo: Zoo,
+        trail: Trail,
     ) -> None:
-        self._access, self._settings, self._zoo = access, settings, zoo
+        self._access, self._settings, self._zoo, self._trail = access, settings, zoo, trail
         self._mapping = MappingClient(link or NoMaps(), settings.gateway.timeout_seconds)
         self._migrations: Migrations | None = None
+        self._later: asyncio.Task[None] | None = None
 
     async def migrations(self) -> Migrations:
         """The migrations.
@@ -43,20 +54,32 @@ class MigrationAccess:
         if self._migrations is None:
             gallery = await self._access.gallery()
             # Another caller may have been faster while this one waited.
-            self._migrations = self._migrations or Migrations(
-                gallery, self._mapping, self._settings, self._zoo
+            self._migrations = self._migrations or AuditedMigrations(
+                self._trail, gallery, self._mapping, self._settings, self._zoo
             )
         return self._migrations
 
     async def take_up(self) -> None:
-        """Goes on with what an earlier process left at work; one that cannot is a warning."""
+        """Goes on with what an earlier process left at work: later, if the gallery is away now."""
         try:
             await (await self.migrations()).take_up()
         except MienError as error:
-            _log.warning("migrations are not taken up", code=error.kind.code)
+            _log.warning("migrations are not taken up yet", code=error.kind.code)
+            self._later = asyncio.create_task(self._take_up_later())
+
+    async def _take_up_later(self) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_SECONDS)
+            try:
+                return await (await self.migrations()).take_up()
+            except MienError:
+                continue
 
     async def close(self) -> None:
         """Stops what runs in the background."""
+        if self._later is not None:
+            self._later.cancel()
+            await asyncio.gather(self._later, return_exceptions=True)
         if self._migrations is not None:
             await self._migrations.close()
         await self._mapping.close()

@@ -226,4 +226,9 @@ def _plan(plan: Plan) -> migration_pb2.MigrationPlan:
         seconds=plan.seconds,
         bytes=plan.bytes,
         warnings=plan.warnings,
+        confidences=plan.confidences,
+        histograms={
+            name: migration_pb2.ScoreHistogram(shares=shares)
+            for name, shares in judged.histograms.items()
+        },
     )

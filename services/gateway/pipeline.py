@@ -11,7 +11,7 @@ from services.errors import Errors, MienError
 from services.gateway.alignment import CropGeometry, align, native_side
 from services.gateway.detection import Detection, FaceDetector
 from services.gateway.faces import MEASURING_CROP, Face, FaceChoice, Selection, choose, measure_face
-from services.gateway.imaging import ImageError, ImageLimits, ImageProblem, decode
+from services.gateway.imaging import ImageError, ImageLimits, ImageProblem, decode, png_of
 from services.gateway.pose import estimate_pose
 from services.gateway.second_look import look_again
 from services.settings import DetectionSettings
@@ -70,6 +70,10 @@ class PreparedFace:
     measured: Pixels | None
     stopwatch: Stopwatch
 
+    def png(self) -> bytes | None:
+        """The aligned face as a file, 112 x 112; None where there is none to show."""
+        return None if self.measured is None else png_of(self.measured)
+
     @classmethod
     def missing(cls, choice: FaceChoice) -> PreparedFace:
         """What stands for a picture that could not be used at all."""
@@ -102,6 +106,9 @@ class PicturePipeline:
         detector: finds faces.
         limits: what a picture may be.
         detection: when a face that is to be embedded is looked at again.
+
+    Attributes:
+        ground: all that the results depend on besides the picture, as a text.
     """
 
     def __init__(
@@ -110,6 +117,11 @@ class PicturePipeline:
         self._detector = detector
         self._limits = limits
         self._settings = detection
+        self.ground = f"{detector.weights} {limits} {detection}"
+
+    def close(self) -> None:
+        """Frees the detector."""
+        self._detector.close()
 
     def find_all(self, data: bytes, field: str) -> PictureFaces:
         """Finds and measures every face.
@@ -146,7 +158,7 @@ class PicturePipeline:
         index = choose(detections, choice, pixels.shape[0], pixels.shape[1], field)
         if index is None:
             return PreparedFace(choice, len(detections), None, None, None, None, watch)
-        face = self._prepared(pixels, detections, index, geometry, watch)
+        face = self.prepared(pixels, detections, index, geometry, watch)
         return replace(face, choice=choice)
 
     def prepare_all(
@@ -166,12 +178,36 @@ class PicturePipeline:
         watch = Stopwatch()
         pixels, detections = self._detect(data, field, watch)
         faces = [
-            self._prepared(pixels, detections, index, geometry, watch)
+            self.prepared(pixels, detections, index, geometry, watch)
             for index in range(min(most, len(detections)))
         ]
         return PreparedPicture(pixels.shape[1], pixels.shape[0], len(detections), faces, watch)
 
-    def _prepared(
+    def decode(self, data: bytes, field: str, limits: ImageLimits | None = None) -> Pixels:
+        """A picture file as height x width x 3, RGB, 0-255, upright.
+
+        Args:
+            data: the file.
+            field: the request's field that it came in, for errors.
+            limits: what it may be, where that is not the same for all.
+
+        Raises:
+            MienError: the picture cannot be used.
+        """
+        try:
+            return decode(data, limits or self._limits).pixels
+        except ImageError as error:
+            raise MienError(_PROBLEMS[error.kind], error.detail, field=field) from error
+
+    def detect_once(self, pixels: Pixels, scale: float, min_score: float) -> list[Detection]:
+        """Every face that one pass of the detector finds; see `FaceDetector.detect_once`."""
+        return self._detector.detect_once(pixels, scale, min_score)
+
+    def detect_as_is(self, pixels: Pixels) -> list[Detection]:
+        """Every face of a view; see `FaceDetector.detect_as_is`."""
+        return self._detector.detect_as_is(pixels)
+
+    def prepared(
         self,
         pixels: Pixels,
         detections: list[Detection],
@@ -179,6 +215,15 @@ class PicturePipeline:
         geometry: CropGeometry,
         watch: Stopwatch,
     ) -> PreparedFace:
+        """Measures and aligns one of a picture's faces, as ``choice`` says which.
+
+        Args:
+            pixels: height x width x 3, RGB, 0-255, upright.
+            detections: of the picture.
+            index: which of them.
+            geometry: the crop that the embedding model takes.
+            watch: is told the time of each stage.
+        """
         seen = detections[index]
         few_pixels = native_side(seen.points) <= self._settings.second_look_side
         if few_pixels or abs(estimate_pose(seen.points).yaw) > self._settings.second_look_yaw:
@@ -196,9 +241,6 @@ class PicturePipeline:
 
     def _detect(self, data: bytes, field: str, watch: Stopwatch) -> tuple[Pixels, list[Detection]]:
         with watch.stage("decode"):
-            try:
-                picture = decode(data, self._limits)
-            except ImageError as error:
-                raise MienError(_PROBLEMS[error.kind], error.detail, field=field) from error
+            pixels = self.decode(data, field)
         with watch.stage("detect"):
-            return picture.pixels, self._detector.detect(picture.pixels)
+            return pixels, self._detector.detect(pixels)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.audit.record import Action
+from services.audit.trail import Trail
 from services.errors import Errors, MienError
 from services.gallery import Template
-from services.gallery.checks import checked_tenant
+from services.gallery.checks import checked_id, checked_tenant
 from services.gallery.identify import identification_point
 from services.gateway.core import PictureInput
 from services.gateway.decision import (
@@ -27,6 +29,7 @@ from services.gateway.face_work import FaceWork
 from services.gateway.gallery_models import GalleryModel, GalleryModels, identity_of
 from services.gateway.given_vectors import GivenVector, Vector, stacked
 from services.gateway.pipeline import PreparedFace
+from services.gateway.seeing import Request
 from services.gateway.subjects import known_subject
 from services.rpc.mien.v1 import model_pb2
 from services.telemetry import Stopwatch
@@ -89,10 +92,12 @@ class SubjectVerifier:
     Args:
         work: on pictures.
         models: of the gallery.
+        trail: the way to the audit log.
     """
 
-    def __init__(self, work: FaceWork, models: GalleryModels) -> None:
+    def __init__(self, work: FaceWork, models: GalleryModels, trail: Trail) -> None:
         self._work = work
+        self._trail = trail
         self._models = models
 
     async def verify(self, tenant: str, command: VerifySubjectCommand) -> VerifySubjectAnswer:
@@ -102,18 +107,27 @@ class SubjectVerifier:
             MienError: the subject is unknown, has withdrawn consent or has no template of the live
                 model; or the probe cannot be used.
         """
-        async with self._work.capacity.admitted():
-            checked_tenant(tenant)
-            watch = Stopwatch()
-            live = await self._models.live()
-            default = self._work.settings.decision.default_fmr
-            point = operating_point(live.info, command.fmr, command.threshold, default)
-            templates = await self._templates(tenant, command.subject_id, live)
-            if command.vector is not None:
-                rows = stacked([command.vector], live.space, ["vector"])
-                best = self._best(rows[0], templates, live, point)
-                return self._answer(live, point, best, len(templates), None, None, watch)
-            return await self._picture(command, live, point, templates, watch)
+        checked_tenant(tenant)
+        checked_id(command.subject_id, "subject_id")
+        async with (
+            self._work.capacity.admitted(),
+            self._trail.search(Action.VERIFY, tenant, [command.subject_id]) as told,
+        ):
+            answer = await self._compared(tenant, command)
+            told.counts["templates"] = answer.templates
+            return answer
+
+    async def _compared(self, tenant: str, command: VerifySubjectCommand) -> VerifySubjectAnswer:
+        watch = Stopwatch()
+        live = await self._models.live()
+        default = self._work.settings.decision.default_fmr
+        point = operating_point(live.info, command.fmr, command.threshold, default)
+        templates = await self._templates(tenant, command.subject_id, live)
+        if command.vector is not None:
+            rows = stacked([command.vector], live.space, ["vector"])
+            best = self._best(rows[0], templates, live, point)
+            return self._answer(live, point, best, len(templates), None, None, watch)
+        return await self._picture(tenant, command, live, point, templates, watch)
 
     async def _templates(self, tenant: str, subject_id: str, live: GalleryModel) -> list[Template]:
         subject = await known_subject(self._models.access, tenant, subject_id)
@@ -132,6 +146,7 @@ class SubjectVerifier:
 
     async def _picture(
         self,
+        tenant: str,
         command: VerifySubjectCommand,
         live: GalleryModel,
         point: OperatingPoint,
@@ -140,20 +155,20 @@ class SubjectVerifier:
     ) -> VerifySubjectAnswer:
         if command.picture is None:
             raise MienError(Errors.INVALID_REQUEST, "A picture is needed.", field="picture")
-        faces = await self._work.chosen([command.picture], ["picture"], live)
-        watch.merge(faces[0].stopwatch)
-        faces, done = await self._work.enhanced(faces, live, watch, allowed=command.enhance)
-        probe = faces[0]
+        request = Request(tenant, live.info, live.geometry, command.enhance)
+        given = [(command.picture.data, command.picture.choice)]
+        (seen,) = await self._work.seeing.chosen(request, given, ["picture"], watch)
+        await self._work.seeing.embed(request, [seen], watch)
+        probe, done = seen.faces[0], seen.done[0]
         best = None
         raised = 0.0
-        if done[0] is not None:  # an enhanced face needs a threshold of its own
-            raised = stricter(point, [done[0].thresholds]).threshold - point.threshold
-        if probe.face is not None:
+        if done is not None:  # an enhanced face needs a threshold of its own
+            raised = stricter(point, [done.thresholds]).threshold - point.threshold
+        if probe.face is not None and seen.vector is not None:
             QUALITY.observe(probe.face.quality.unified)
-            rows = await self._work.vectors([probe], live, watch)
             with watch.stage("compare"):
-                best = self._best(rows[0], templates, live, point, raised)
-        return self._answer(live, point, best, len(templates), probe, done[0], watch)
+                best = self._best(seen.vector, templates, live, point, raised)
+        return self._answer(live, point, best, len(templates), probe, done, watch)
 
     def _best(
         self,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from services.errors import Errors, MienError
 from services.gallery import DeletionReport, Page, Space, Subject, Template
 from services.gallery.checks import checked_id, checked_subject, checked_tenant
 from services.gateway.gallery_access import GalleryAccess
+from services.shared import Shared
 from services.telemetry import get_logger
 
 _log = get_logger(__name__)
 _ID_DIGITS = 32
+CACHE = "cache"
+"""The place of a `DeletionReport` that is no store of the gallery's."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,16 @@ class Subjects:
 
     Args:
         access: the way to the gallery.
+        shared: with other gateways.
+
+    Attributes:
+        forgets: by name of a place outside the gallery, what deletes a tenant's subject there and
+            gives how much is left.
     """
 
-    def __init__(self, access: GalleryAccess) -> None:
-        self._access = access
+    def __init__(self, access: GalleryAccess, shared: Shared) -> None:
+        self._access, self._shared = access, shared
+        self.forgets: dict[str, Callable[[str, str], int]] = {}
 
     async def create(self, tenant: str, command: CreateCommand) -> Created:
         """Stores a new subject.
@@ -77,7 +86,8 @@ class Subjects:
         wanted = checked_subject(Subject(subject_id, command.name, dict(command.metadata)))
         gallery = await self._access.gallery()
         try:
-            return Created(await gallery.put_subject(tenant, wanted, new=True), repeated=False)
+            async with self._shared.locks.hold("subject", tenant, subject_id):
+                return Created(await gallery.put_subject(tenant, wanted, new=True), repeated=False)
         except MienError as error:
             if error.error is not Errors.SUBJECT_EXISTS or not command.key:
                 raise
@@ -119,17 +129,27 @@ class Subjects:
             MienError: there is no such subject.
         """
         gallery = await self._access.gallery()
-        return await gallery.set_consent(tenant, checked_id(subject_id, "subject_id"), given=given)
+        changed = await gallery.set_consent(
+            tenant, checked_id(subject_id, "subject_id"), given=given
+        )
+        if not given:
+            self._forget(tenant, subject_id)
+        return changed
 
     async def delete(self, tenant: str, subject_id: str) -> DeletionReport:
-        """Deletes every trace of a subject; the gateway itself keeps none.
+        """Deletes every trace of a subject, in the gallery and wherever else something is held.
 
         Raises:
             MienError: there is no such subject.
         """
         gallery = await self._access.gallery()
         report = await gallery.delete_subject(tenant, checked_id(subject_id, "subject_id"))
-        return _looked_at(report)
+        left = self._forget(tenant, subject_id)
+        report = replace(report, remaining={**report.remaining, **left})
+        return await self._without_cache(tenant, report)
+
+    def _forget(self, tenant: str, subject_id: str) -> dict[str, int]:
+        return {place: forget(tenant, subject_id) for place, forget in self.forgets.items()}
 
     async def delete_template(
         self, tenant: str, subject_id: str, template_id: str
@@ -144,7 +164,16 @@ class Subjects:
         templates = await gallery.templates(tenant, subject_id)
         if all(one.id != template_id for one in templates):
             raise MienError(Errors.TEMPLATE_UNKNOWN, "The subject has no such template.")
-        return _looked_at(await gallery.delete_template(tenant, template_id))
+        return await self._without_cache(
+            tenant, await gallery.delete_template(tenant, template_id, subject_id=subject_id)
+        )
+
+    async def _without_cache(self, tenant: str, report: DeletionReport) -> DeletionReport:
+        """Drops what is kept of a tenant's pictures: nobody can tell which show the subject."""
+        if self._shared.faces.is_on:
+            left = await self._shared.faces.forget(tenant)
+            report = replace(report, remaining={**report.remaining, CACHE: left})
+        return _looked_at(report)
 
 
 async def known_subject(access: GalleryAccess, tenant: str, subject_id: str) -> Subject:

@@ -36,7 +36,13 @@ from services.inference_protocol.models import (
     refuse_extensions,
     wanted_outputs,
 )
-from services.telemetry import count_request, get_logger, new_request_id, use_request_id
+from services.telemetry import (
+    count_request,
+    get_logger,
+    new_request_id,
+    timed_request,
+    use_request_id,
+)
 from services.telemetry.metrics import version
 from services.telemetry.request_id import HEADER
 
@@ -157,7 +163,10 @@ def _answering(method: str, handler: _Handler) -> _Handler:
     async def answered(request: Request) -> Response:
         request_id = new_request_id(request.headers.get(HEADER))
         outcome = "ok"
-        with use_request_id(request_id):
+        with (
+            use_request_id(request_id),
+            timed_request("rest", lambda: method, request.headers, request_id),
+        ):
             try:
                 response = await handler(request)
             except MienError as error:
@@ -166,7 +175,7 @@ def _answering(method: str, handler: _Handler) -> _Handler:
                 _log.exception("request failed", method=method)
                 failure = MienError(Errors.INTERNAL, "The request failed inside Mien.")
                 outcome, response = failure.kind.code, _error(failure)
-        count_request("rest", method, outcome)
+            count_request("rest", method, outcome)
         response.headers[HEADER] = request_id
         return response
 

@@ -13,6 +13,7 @@ from services.mapping.service import MappingService
 from services.model_server import ModelServer
 from services.rpc.mien.v1 import mapping_pb2, mapping_pb2_grpc
 from services.rpc.server import answer, deadline_of
+from services.rpc.tls import ServiceCredentials
 from services.settings import MappingSettings
 from services.telemetry import get_logger
 
@@ -28,12 +29,19 @@ class MappingServer(ModelServer):
         mappers: of no two the same name and version; there may be none.
         address: "host:port" or "unix:PATH".
         settings: limits of calls, batches and queue.
+        credentials: as those of `ModelServer`.
     """
 
-    def __init__(self, mappers: list[Mapper], address: str, settings: MappingSettings) -> None:
+    def __init__(
+        self,
+        mappers: list[Mapper],
+        address: str,
+        settings: MappingSettings,
+        credentials: ServiceCredentials | None = None,
+    ) -> None:
         self.service = MappingService(mappers, settings)
         served = [served_map(one, settings.max_batch) for one in self.service.queued]
-        super().__init__(address, SERVICE_NAME, served)
+        super().__init__(address, SERVICE_NAME, served, credentials)
         mapping_pb2_grpc.add_MappingServiceServicer_to_server(_Servicer(self.service), self.rpc)
 
     async def start(self) -> None:

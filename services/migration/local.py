@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from models.zoo import Zoo
+from services.audit.migrations import AuditedMigrations
+from services.audit.trail import Trail
 from services.gallery.open import open_gallery
 from services.gateway.mapping_client import MappingClient
 from services.gateway.mapping_link import RpcLink
 from services.local import local_mapping
 from services.migration.migrations import Migrations
+from services.rpc.tls import client_credentials
 from services.serve import map_names
 from services.settings import Settings
 
@@ -33,16 +36,18 @@ async def local_migrations(
         EngineError: no engine can run a map.
     """
     zoo = Zoo(settings.home)
-    gallery = await open_gallery(settings)
+    trail = Trail(settings)
+    gallery = await open_gallery(settings, trail=trail)
     try:
         async with _mapping(settings, zoo, maps) as mapping:
-            migrations = Migrations(gallery, mapping, settings, zoo)
+            migrations = AuditedMigrations(trail, gallery, mapping, settings, zoo)
             try:
                 yield migrations
             finally:
                 await migrations.close()
     finally:
         await gallery.close()
+        await trail.close()
 
 
 @asynccontextmanager
@@ -51,7 +56,8 @@ async def _mapping(
 ) -> AsyncIterator[MappingClient]:
     address = settings.gateway.mapping_address
     if address is not None:
-        client = MappingClient(RpcLink(address), settings.gateway.timeout_seconds)
+        link = RpcLink(address, client_credentials(settings.tls))
+        client = MappingClient(link, settings.gateway.timeout_seconds)
         try:
             yield client
         finally:

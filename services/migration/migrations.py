@@ -15,7 +15,7 @@ from services.migration.lease import Lease, is_held, leased, now
 from services.migration.plan import Plan
 from services.migration.planner import Planner, PlanOptions
 from services.migration.record import Record, State
-from services.migration.run import WISH, PauseWished, Run, Told, Tools
+from services.migration.run import WISH, Engine, PauseWished, Run, Told, Tools
 from services.migration.shadow import Tally, forget, tally_of
 from services.migration.switching import Rollback, switch
 from services.settings import Settings
@@ -83,6 +83,7 @@ class Migrations:
         rate: float | None = None,
         follow: bool = False,
         told: Told | None = None,
+        engine: Engine | None = None,
     ) -> Record:
         """Runs a migration until it has caught up or is paused; goes on where it stopped.
 
@@ -91,6 +92,7 @@ class Migrations:
             rate: most templates per second; 0 for no limit, None for that of the settings.
             follow: stay, and move what is enrolled, until it is paused.
             told: hears of every batch.
+            engine: maps elsewhere; None for the mapping service.
 
         Raises:
             MienError: MIGRATION_UNKNOWN, MIGRATION_BUSY, MIGRATION_STATE, or why it failed.
@@ -100,7 +102,7 @@ class Migrations:
         async with leased(self._gallery, name, self._settings.migration.lease_seconds) as lease:
             await self._gallery.delete_job(WISH + name)
             run = await self._run(name, lease, rate, told)
-            await run.work(follow=follow)
+            await run.work(follow=follow, engine=engine)
             return run.record
 
     async def start(self, name: str, *, rate: float | None = None) -> Record:

@@ -5,12 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from models.evaluation.plots import COLOURS
-from services.migration.judgement import BINS
 from services.migration.plan import Plan
 
 _MEBIBYTE = 2**20
@@ -26,7 +20,10 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
     data, text, figure = (folder / f"plan.{kind}" for kind in ("json", "md", "png"))
     data.write_text(json.dumps(plan.shown(), indent=2) + "\n", encoding="utf-8")
     text.write_text(plan_text(plan), encoding="utf-8")
-    draw(plan, figure)
+    # Whoever writes no figures, as a gateway, does without matplotlib.
+    from services.migration.figures import draw_plan  # noqa: PLC0415
+
+    draw_plan(plan, figure)
     return [data, text, figure]
 
 
@@ -99,30 +96,6 @@ def plan_text(plan: Plan) -> str:
             "",
         ]  # fmt: skip
     return "\n".join(lines)
-
-
-def draw(plan: Plan, path: Path) -> None:
-    """Confidences, and similarities before and after the map, as PNG."""
-    figure = Figure(figsize=(12.6, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, 3, place) for place in (1, 2, 3)]
-    bins = np.linspace(-1.0, 1.0, len(plan.confidences) + 1)
-    axes[0].stairs(plan.confidences, bins, fill=True, color=COLOURS[2], alpha=0.6)
-    axes[0].axvline(plan.weak_below, color=COLOURS[5], linewidth=1, linestyle="--")
-    axes[0].set_title("confidence", fontsize=10)
-    axes[0].set_xlabel("predicted cosine")
-    axes[0].set_ylabel("share of templates")
-    edges = np.linspace(-1.0, 1.0, BINS + 1)
-    for axis, space in zip(axes[1:], ("source", "mapped"), strict=True):
-        for kind, colour in (("impostor", COLOURS[1]), ("genuine", COLOURS[0])):
-            shares = plan.judgement.histograms[f"{space} {kind}"]
-            if shares:
-                axis.stairs(shares, edges, fill=True, color=colour, alpha=0.45, label=kind)
-                axis.legend(fontsize=8, loc="upper left")
-        axis.set_title(f"{space} templates among themselves", fontsize=10)
-        axis.set_xlabel("similarity")
-    axes[1].set_ylabel("share of comparisons")
-    figure.savefig(path, dpi=130)
 
 
 def _percent(share: float | None) -> str:

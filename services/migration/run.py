@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.errors import Errors, MienError
 from services.gallery import Gallery, Template
@@ -16,6 +17,7 @@ from services.gateway.mapping_client import MappingClient
 from services.migration import metrics
 from services.migration.lease import Lease, now
 from services.migration.record import Failure, Record, State
+from services.migration.shards import Shards
 from services.migration.steps import Steps, collection
 from services.settings import MigrationSettings
 from services.telemetry import get_logger
@@ -29,6 +31,14 @@ _LAST = 0.2  # weight of the last batch in the speed that is shown
 _NAP = 0.5  # seconds after which a run that waits looks whether it should pause
 
 Told = Callable[[Record], None]
+
+
+class Engine(Protocol):
+    """What maps a gallery's templates other than by the mapping service, such as a cluster."""
+
+    async def prepare(self, gallery: Gallery, record: Record) -> Shards:
+        """Maps what is to be read."""
+        ...
 
 
 class PauseWished(Exception):  # noqa: N818 - not an error
@@ -86,18 +96,22 @@ class Run:
             self._batch = max(1, min(self._batch, int(rate)))
         self._started, self._read = now(), 0
 
-    async def work(self, *, follow: bool = False) -> None:
+    async def work(self, *, follow: bool = False, engine: Engine | None = None) -> None:
         """Runs until the target has caught up, or until a pause; what follows is stored as state.
 
         Args:
             follow: go on when it has caught up, and move what is enrolled, until a pause.
+            engine: maps what is there now before it is read, elsewhere.
 
         Raises:
             MienError: why it failed; the record says so too.
         """
         try:
             await self._begin()
-            await self.catch_up()
+            if engine is None:
+                await self.catch_up()
+            else:
+                await self._catch_up_ahead(engine)
             while follow:
                 await self._nap(self._settings.follow_seconds)
                 await self.catch_up(closely=False)
@@ -130,7 +144,15 @@ class Run:
                 await asyncio.gather(ahead, return_exceptions=True)
         if self.record.state is not State.CAUGHT_UP:
             self.record.reached_end = True
-            await self._save(State.CAUGHT_UP)
+            await self._steps.patiently(lambda: self._save(State.CAUGHT_UP))
+
+    async def _catch_up_ahead(self, engine: Engine) -> None:
+        """Catches up with what an engine has mapped beforehand, and then forgets that."""
+        shards = await engine.prepare(self._gallery, self.record)
+        self._steps.ahead = shards
+        await self.catch_up()
+        self._steps.ahead = None
+        await asyncio.to_thread(shards.delete)
 
     async def _begin(self) -> None:
         record = self.record
@@ -142,7 +164,7 @@ class Run:
         total = (await self._steps.patiently(lambda: collection(self._gallery, source))).templates
         record.total = max(total, record.read)
         record.failure, record.switched_after, record.back = None, None, None
-        await self._save(State.RUNNING)
+        await self._steps.patiently(lambda: self._save(State.RUNNING))
         self._started = now()
 
     async def _move(self, page: Sequence[Template]) -> None:

@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.evaluation.plots import COLOURS
 from services.errors import Errors, MienError
 from services.gallery import Gallery, Job, Space
 from services.migration.lease import now
 
 PREFIX = "migration-shadow:"
 _BINS = 40
-_EDGES = np.linspace(-0.5, 0.5, _BINS + 1)
+EDGES = np.linspace(-0.5, 0.5, _BINS + 1)
 _SAVE_SECONDS = 1.0
 
 
@@ -82,7 +79,7 @@ class Tally(BaseModel):
             self.neither += live.subject is None and following.subject is None
         for shown, bins in ((live, self.live_leads), (following, self.next_leads)):
             if shown.lead is not None:
-                place = int(np.searchsorted(_EDGES, shown.lead, side="right")) - 1
+                place = int(np.searchsorted(EDGES, shown.lead, side="right")) - 1
                 bins[min(max(place, 0), _BINS - 1)] += 1
 
     def plus(self, more: Tally) -> Tally:
@@ -180,16 +177,7 @@ def write_tally(tally: Tally, folder: Path) -> None:
     told = json.dumps(tally.shown(), indent=2) + "\n"
     (folder / "shadow.json").write_text(told, encoding="utf-8")
     (folder / "shadow.md").write_text(tally_text(tally), encoding="utf-8")
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.add_subplot(1, 1, 1)
-    for name, counts, colour in (
-        ("live model", tally.live_leads, COLOURS[0]),
-        ("next model", tally.next_leads, COLOURS[1]),
-    ):
-        axis.stairs(counts, _EDGES, fill=True, color=colour, alpha=0.45, label=name)
-    axis.axvline(0.0, color=COLOURS[5], linewidth=1, linestyle="--")
-    axis.set_xlabel("first candidate's similarity over its threshold")
-    axis.set_ylabel("faces")
-    axis.legend(fontsize=8, loc="upper left")
-    figure.savefig(folder / "shadow.png", dpi=130)
+    # Whoever writes no figures, as a gateway, does without matplotlib.
+    from services.migration.figures import draw_tally  # noqa: PLC0415
+
+    draw_tally(tally, folder / "shadow.png")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -13,10 +13,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.errors import Errors, MienError
+from services.open_files import open_files
+from services.rpc.keepalive import PING_EVERY_MS
 from services.rpc.reflection_pool import reflection_pool
 from services.rpc.status import to_status
-from services.settings import SettingsError
-from services.telemetry import count_request, get_logger, new_request_id, use_request_id
+from services.settings import ConnectionSettings, SettingsError
+from services.telemetry import (
+    count_request,
+    get_logger,
+    new_request_id,
+    timed_request,
+    use_request_id,
+)
 from services.telemetry.request_id import HEADER
 
 _log = get_logger(__name__)
@@ -35,18 +43,30 @@ class RpcServer:
         address: "host:port" (port 0 takes a free one) or "unix:PATH".
         services: full names of the services that will be added.
         max_message_bytes: largest message in either direction.
+        credentials: what it proves itself with, and asks of its callers; None for no TLS.
+        before: interceptors that are asked before anything is read.
+        limits: of connections that come from outside; None for those of Mien's own services.
 
     Raises:
         SettingsError: the address cannot be listened on.
     """
 
-    def __init__(self, address: str, services: list[str], max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        services: list[str],
+        max_message_bytes: int,
+        credentials: grpc.ServerCredentials | None = None,
+        before: Sequence[grpc.aio.ServerInterceptor] = (),
+        limits: ConnectionSettings | None = None,
+    ) -> None:
         self.server = grpc.aio.server(
-            interceptors=[_WellFormedMessages()],
+            interceptors=[*before, _WellFormedMessages()],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.so_reuseport", 0),
+                *_limiting(limits),
             ],
         )
         self._services = services
@@ -55,7 +75,10 @@ class RpcServer:
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.server, pool=reflection_pool(names))
         try:
-            port = self.server.add_insecure_port(address)
+            if credentials is None:
+                port = self.server.add_insecure_port(address)
+            else:
+                port = self.server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise SettingsError(
                 f"{address} is taken, or is no address of this machine: gRPC cannot listen on it."
@@ -96,7 +119,7 @@ async def answer(
     offered = metadata.get(HEADER)
     request_id = new_request_id(offered if isinstance(offered, str) else None)
     await context.send_initial_metadata(((HEADER, request_id),))
-    with use_request_id(request_id):
+    with use_request_id(request_id), timed_request("grpc", lambda: method, metadata, request_id):
         try:
             result = await work(request_id)
         except MienError as error:
@@ -104,13 +127,16 @@ async def answer(
         except asyncio.CancelledError:
             count_request("grpc", method, "cancelled")
             raise
+        except grpc.aio.InternalError as error:  # of writing to a caller who has just left
+            count_request("grpc", method, "cancelled")
+            raise asyncio.CancelledError from error
         except Exception:  # noqa: BLE001 - the outermost frame: logged, and answered without its text
             _log.exception("request failed", method=method)
             failure = MienError(Errors.INTERNAL, "The request failed inside Mien.")
         else:
             count_request("grpc", method, "ok")
             return result
-    count_request("grpc", method, failure.kind.code)
+        count_request("grpc", method, failure.kind.code)
     await context.abort_with_status(to_status(failure))
     raise AssertionError("abort_with_status always raises")
 
@@ -165,6 +191,28 @@ async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if request is None:
             raise MienError(Errors.MALFORMED_BODY, _NO_MESSAGE)
         yield request
+
+
+def _limiting(limits: ConnectionSettings | None) -> list[tuple[str, int]]:
+    """Channel arguments: pings and resets that come too often are ended by the library itself."""
+    given = limits or ConnectionSettings()
+    arguments = [
+        ("grpc.server_handshake_timeout_ms", round(given.header_seconds * 1e3)),
+        ("grpc.max_metadata_size", given.header_bytes),
+        ("grpc.absolute_max_metadata_size", given.header_bytes),
+        ("grpc.keepalive_time_ms", round(given.ping_seconds * 1e3)),
+        ("grpc.keepalive_timeout_ms", round(given.header_seconds * 1e3)),
+        # gRPC hangs up on those who ping more often than it is told to expect.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", PING_EVERY_MS // 2),
+    ]
+    if limits is not None:
+        arguments += [
+            ("grpc.max_connection_idle_ms", round(given.idle_seconds * 1e3)),
+            ("grpc.max_concurrent_streams", given.streams),
+            ("grpc.max_allowed_incoming_connections", max(1, min(given.most, open_files() // 2))),
+        ]
+    return arguments
 
 
 def _host(address: str) -> str:

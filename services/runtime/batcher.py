@@ -89,6 +89,12 @@ class Observer(Protocol):
     def dropped(self, rows: int, why: str) -> None:
         """So many rows were given up before they were started."""
 
+    def caller(self) -> object | None:
+        """Who submits rows now, for `traced`; None for nobody of interest."""
+
+    def traced(self, rows: int, seconds: float, callers: Sequence[tuple[Any, int, float]]) -> None:
+        """A batch had rows of these callers: who, how many, and how many seconds they waited."""
+
 
 @dataclass(eq=False)
 class _Request(Generic[_Row, _Out]):
@@ -101,6 +107,7 @@ class _Request(Generic[_Row, _Out]):
     missing: int = 0
     queue_seconds: float = 0.0
     work_seconds: float = 0.0
+    caller: object | None = None
 
 
 @dataclass
@@ -178,6 +185,7 @@ class Batcher(Generic[_Row, _Out]):
             arrived=time.monotonic(),
             outputs=[None] * len(rows),
             missing=len(rows),
+            caller=self._observer.caller() if self._observer else None,
         )
         lane = self._lanes[priority]
         if not lane.requests:
@@ -304,6 +312,13 @@ class Batcher(Generic[_Row, _Out]):
         self._learn(rows, seconds)
         if self._observer:
             self._observer.ran(rows, seconds)
+            callers = [
+                (request.caller, stop - start, request.queue_seconds)
+                for request, start, stop in parts
+                if request.caller is not None
+            ]
+            if callers:
+                self._observer.traced(rows, seconds, callers)
         offset = 0
         for request, start, stop in parts:
             count = stop - start

@@ -48,20 +48,21 @@ class OpenVinoEngine:
         self._check_precision(self._core, options)
         self._options = options
         try:
-            self._model = self._core.read_model(path)
-            self._model.reshape(_shapes(self._model, options))
+            model = self._core.read_model(path)
+            model.reshape(_shapes(model, options))
             # Compiling gives ports further names; the file's own are those of the read model.
-            self._inputs = tuple(_name(port) for port in self._model.inputs)
-            self._outputs = tuple(_name(port) for port in self._model.outputs)
+            self._inputs = tuple(_name(port) for port in model.inputs)
+            self._outputs = tuple(_name(port) for port in model.outputs)
             tensors = (
-                tuple(TensorInfo(_name(port), _dims(port)) for port in self._model.inputs),
-                tuple(TensorInfo(_name(port), _dims(port)) for port in self._model.outputs),
+                tuple(TensorInfo(_name(port), _dims(port)) for port in model.inputs),
+                tuple(TensorInfo(_name(port), _dims(port)) for port in model.outputs),
             )
             if options.precision == "int8":
                 sample = generated_inputs(tensors[0], value_range)
-                shapes = _shapes(self._model, options)
-                self._model = mixed_precision(path, shapes, sample, options.exact_layers)
-            self._any_shape = self._compile(self._model)
+                shapes = _shapes(model, options)
+                model = mixed_precision(path, shapes, sample, options.exact_layers)
+            self._any_shape = self._compile(model)
+            self._model: openvino.Model | None = model  # for other shapes; None once closed
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path.name}.") from error
         self._fixed: dict[tuple[int, ...], _Requests] = {}
@@ -104,6 +105,8 @@ class OpenVinoEngine:
         if len(self._inputs) != 1:
             raise EngineError("Only a network with one input is compiled for fixed shapes.")
         rng = np.random.default_rng(0)
+        if self._model is None:
+            raise EngineError("The engine is closed.")
         for shape in shapes:
             given = [rng.uniform(0, 255, shape).astype(np.float32)]
             try:
@@ -123,6 +126,7 @@ class OpenVinoEngine:
         for requests in (self._any_shape, *self._fixed.values()):
             requests.close()
         self._fixed.clear()
+        self._model = None
 
     def _compile(self, model: openvino.Model) -> _Requests:
         streams = self._options.resolved_streams()

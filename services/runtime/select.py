@@ -18,6 +18,7 @@ from services.runtime.engine import (
 from services.runtime.parity import Limits, ParityError, accepted
 from services.runtime.plan_cache import PlanCache
 from services.telemetry import get_logger
+from services.telemetry.metrics import ENGINE_LOADS
 
 _log = get_logger(__name__)
 
@@ -106,6 +107,9 @@ def load_engine(
             (tried if expected else failures).append(f"{name} {wanted}: {error}")
             continue
         report = _log.warning if failures else _log.info
+        kind = engine.info.engine.split()[0]
+        fell_back = "yes" if failures else "no"
+        ENGINE_LOADS.labels(kind, engine.info.precision, fell_back).inc()
         report(
             "engine chosen",
             model=path.name,

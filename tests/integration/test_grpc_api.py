@@ -1,33 +1,27 @@
-"""gRPC as a camera sees it: the same answers as REST, rich errors, health and reflection."""
+"""gRPC as a camera sees it: the same answers as REST, and rich errors."""
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import grpc
+import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services import serve
 from services.errors import Errors, MienError
 from services.gateway.core import Gateway
 from services.rpc.mien.v1 import face_pb2, face_pb2_grpc, model_pb2
 from tests.hostile import encoded, gradient
 from tests.integration.harness import (
-    NO_PROXY,
     Mien,
     code_of,
-    free_port,
-    in_background,
-    mien_in_thread,
     rich_error,
-    settings_on_free_ports,
 )
 from tests.integration.pictures import faceless, jpeg, portrait, side_by_side
 
@@ -98,6 +92,24 @@ def test_verify_answers_as_rest_does(
     assert answer.model.origin == model_pb2.VECTOR_ORIGIN_NATIVE
     assert set(answer.timing_ms) == set(rest["timing_ms"])
     _same_face(answer.probe.face, rest["probe"]["face"])
+
+
+def test_the_aligned_faces_are_shown_on_request_alone(
+    mien: Mien, stub: face_pb2_grpc.FaceServiceStub, obama: bytes
+) -> None:
+    answer = stub.Verify(asked(obama, faceless(), include=[face_pb2.INCLUDE_ALIGNED]))
+    picture = cv2.imdecode(np.frombuffer(answer.probe.aligned, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (112, 112, 3)
+    assert answer.results[0].reference.aligned == b""
+    given = [("probe", ("p", obama)), ("reference", ("r", faceless()))]
+    with mien.client() as client:
+        rest = client.post("/v1/verify", files=given, data={"include": "aligned"}).json()
+        plain = client.post("/v1/verify", files=given).json()
+    assert base64.b64decode(rest["probe"]["aligned"]) == answer.probe.aligned
+    assert rest["reference"]["aligned"] is None
+    assert plain["probe"]["aligned"] is None
+    assert stub.Verify(asked(obama, faceless())).probe.aligned == b""
 
 
 def test_detect_answers_as_rest_does(
@@ -322,72 +334,7 @@ def test_the_gateways_own_time_limit_holds(
     assert (told.code, told.reason) == (_C.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
 
 
-# --- health, reflection, request id ---------------------------------------------------------------
-
-
-def test_health_checks_serve(mien: Mien) -> None:
-    with mien.channel() as channel:
-        for service in ("", _VERIFY):
-            assert _health(channel, service) == health_pb2.HealthCheckResponse.SERVING
-        with pytest.raises(grpc.RpcError) as caught:
-            _health(channel, "mien.v1.NoSuchService")
-        assert code_of(caught.value) is _C.NOT_FOUND
-
-
-def test_health_says_no_before_ready_and_after_stop(mien_home: Path) -> None:
-    settings = settings_on_free_ports(
-        mien_home,
-        grpc_port=free_port(),
-        embedding_address=f"127.0.0.1:{free_port()}",
-        timeout_seconds=3,
-    )
-
-    async def try_to_start() -> None:
-        async with serve.running(settings, "gateway"):
-            raise AssertionError("it must not become ready without embeddings")
-
-    attempt = in_background(try_to_start())
-    address = f"127.0.0.1:{settings.gateway.grpc_port}"
-    with grpc.insecure_channel(address, options=NO_PROXY) as channel:
-        grpc.channel_ready_future(channel).result(timeout=10)
-        assert _health(channel, "") == health_pb2.HealthCheckResponse.NOT_SERVING
-        with pytest.raises(MienError) as caught:
-            attempt.result(timeout=30)
-        assert caught.value.kind.http in (503, 504)
-        with pytest.raises(grpc.RpcError):
-            _health(channel, "")
-
-
-def test_a_watcher_sees_the_service_go(mien_home: Path) -> None:
-    settings = settings_on_free_ports(mien_home, drain_seconds=0.2)
-    with contextlib.ExitStack() as stack:
-        with mien_in_thread(settings) as running:
-            channel = stack.enter_context(running.channel())
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            watch = stub.Watch(health_pb2.HealthCheckRequest(service=_VERIFY))
-            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def _health(channel: grpc.Channel, service: str) -> int:
-    stub: Any = health_pb2_grpc.HealthStub(channel)
-    status: int = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status
-    return status
-
-
-def test_reflection_lists_the_services(mien: Mien) -> None:
-    with mien.channel() as channel:
-        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        (answer,) = stub.ServerReflectionInfo(iter([request]))
-    listed = {service.name for service in answer.list_services_response.service}
-    assert listed == {
-        _VERIFY,
-        "mien.v1.GalleryService",
-        "mien.v1.MigrationService",
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1alpha.ServerReflection",
-    }
+# --- request id ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("offered", ["camera-7.frame:12", None, "two words", "x" * 129])

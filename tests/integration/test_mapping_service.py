@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
-from services.http_server import HttpServer
+from services.http import HttpServer
 from services.mapping import Mapper, MappingServer
 from services.rpc.inference import grpc_inference_pb2 as pb
 from services.rpc.inference.grpc_inference_pb2_grpc import GRPCInferenceServiceStub

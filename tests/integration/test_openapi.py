@@ -47,11 +47,13 @@ def test_the_description_is_openapi_3_1(document: dict[str, Any]) -> None:
     ]
     ids = [operation["operationId"] for operation in operations]
     assert sorted(ids) == [
-        "createSubject", "deleteSubject", "deleteTemplate", "describeGallery", "detect", "enrol",
-        "enrolMany", "getMigration", "getShadowReport", "getSubject", "identify",
-        "listMigrations", "listModels", "listSubjects", "live", "pauseMigration", "planMigration",
-        "ready", "resumeMigration", "rollBackMigration", "setConsent", "startMigration",
-        "switchMigration", "verify", "verifySubject",
+        "createKey", "createSubject", "deleteSubject", "deleteTemplate", "deleteTenant",
+        "describeGallery", "detect", "enrol", "enrolMany", "exportSubject", "getMigration",
+        "getShadowReport", "getSubject", "identify", "listDataKeys", "listKeys", "listMigrations",
+        "listModels", "listSubjects", "live", "pauseMigration", "planMigration", "ready",
+        "resumeMigration", "revokeKey", "rewrapDataKeys", "rollBackMigration", "rotateDataKeys",
+        "rotateKey", "runRetention", "setConsent", "startMigration", "switchMigration", "verify",
+        "verifySubject",
     ]  # fmt: skip
     for operation in operations:
         for status, answer in operation["responses"].items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,8 @@ def test_a_wrong_method_is_told_the_right_one(light: httpx.Client) -> None:
         ("PUT", "/v1/detect", "POST"),
         ("DELETE", "/v1/models", "GET"),
         ("POST", "/healthz/live", "GET"),
+        ("PUT", "/v1/subjects", "GET, POST"),
+        ("PUT", "/v1/subjects/anna", "DELETE, GET"),
     ):
         response = light.request(method, path)
         problem(response, "method_not_allowed")
@@ -188,6 +191,21 @@ def test_an_oversized_body_is_refused(
         response = client.post("/v1/verify", content=content, headers={"content-type": media_type})
         problem(response, "request_too_large")
         assert client.get("/healthz/live").status_code == 200
+
+
+def test_what_is_left_of_a_refused_body_is_no_head_of_the_next_request(
+    weightless_mien: Mien,
+) -> None:
+    size, rest = 2_000_000, 40_000  # more in the last piece than a head may have
+    host = b" HTTP/1.1\r\nHost: x\r\n"
+    head = b"POST /v1/verify" + host + b"Content-Type: application/json\r\n"
+    address = httpx.URL(weightless_mien.rest_url)
+    with socket.create_connection((address.host, address.port), timeout=20) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % size + bytes(size - rest))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
+        connection.sendall(bytes(rest) + b"GET /healthz/live" + host + b"Connection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert b"HTTP/1.1 200 " in answer
 
 
 def test_a_failure_inside_tells_nothing(

@@ -95,7 +95,7 @@ def test_metrics_count_and_tell_nothing_of_faces(
     assert labels <= {
         "stage", "interface", "method", "outcome", "model", "decision", "version", "python",
         "enhancer", "status", "reason", "callable", "retry_num", "error_type", "map", "state",
-        "error",
+        "error", "engine", "precision", "fell_back", "kind", "result", "use",
         "generation", "implementation", "major", "minor", "patchlevel",
     }  # fmt: skip
     key = 'interface="rest",method="/v1/verify",outcome="ok"'
@@ -113,6 +113,17 @@ def test_the_short_address_counts_as_the_long_one(light: httpx.Client) -> None:
     before = _samples(light, "mien_requests_total").get(key, 0)
     light.post("/verify", content=b"{", headers={"content-type": "application/json"})
     assert _samples(light, "mien_requests_total")[key] == before + 1
+
+
+def test_a_request_is_timed_under_its_described_address(light: httpx.Client) -> None:
+    name = "mien_request_seconds_count"
+    keys = [f'interface="rest",method="{path}"' for path in ("/v1/verify", "other")]
+    before = _samples(light, name)
+    light.post("/verify", content=b"{", headers={"content-type": "application/json"})
+    light.get("/v1/Erika-Mustermann")
+    after = _samples(light, name)
+    assert [after[key] - before.get(key, 0) for key in keys] == [1, 1]
+    assert "Erika" not in light.get("/metrics").text
 
 
 def test_a_request_id_is_echoed(rest: httpx.Client, obama: bytes) -> None:

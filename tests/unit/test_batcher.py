@@ -4,6 +4,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
@@ -38,6 +40,9 @@ class Worker:
         return [row for batch in self.batches for row in batch]
 
 
+CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
+
+
 class Counter:
     """An observer that adds up."""
 
@@ -46,6 +51,7 @@ class Counter:
         self.most = 0
         self.rows = 0
         self.given_up: dict[str, int] = {}
+        self.batches: list[tuple[int, list[tuple[object, int]]]] = []
 
     def queued(self, rows: int) -> None:
         self.depth = rows
@@ -57,6 +63,14 @@ class Counter:
 
     def dropped(self, rows: int, why: str) -> None:
         self.given_up[why] = self.given_up.get(why, 0) + rows
+
+    def caller(self) -> object | None:
+        return CALLER.get()
+
+    def traced(self, rows: int, seconds: float, callers: Sequence[tuple[Any, int, float]]) -> None:
+        assert seconds >= 0
+        assert all(waited >= 0 for _, _, waited in callers)
+        self.batches.append((rows, [(who, own) for who, own, _ in callers]))
 
 
 async def until(condition: object) -> None:
@@ -178,6 +192,29 @@ async def test_work_whose_deadline_has_passed_is_never_started() -> None:
     await first
     assert worker.seen == [0, 3]
     assert counter.given_up == {"deadline passed": 2}
+    await batcher.close()
+
+
+async def test_a_batch_names_every_caller_of_interest_and_its_rows() -> None:
+    worker = Worker()
+    worker.gate.clear()
+    counter = Counter()
+    batcher = Batcher(worker, BatcherOptions(workers=1, max_batch=8), counter)
+
+    async def submit(who: str | None, rows: list[int]) -> None:
+        CALLER.set(who)
+        await batcher.submit(rows)
+
+    first = asyncio.create_task(submit(None, [0]))
+    await until(lambda: worker.batches)
+    rest = [
+        asyncio.create_task(submit(who, rows))
+        for who, rows in (("a", [1, 2]), (None, [3]), ("b", [4]))
+    ]
+    await asyncio.sleep(0.01)
+    worker.gate.set()
+    await asyncio.gather(first, *rest)
+    assert counter.batches == [(4, [("a", 2), ("b", 1)])]
     await batcher.close()
 
 

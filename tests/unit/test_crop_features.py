@@ -10,7 +10,14 @@ from models.zoo import CropInput, EmbedderCard
 from models.zoo.card import EmbeddingOutput
 from models.zoo.card_base import Weights
 from services.embedding import Embedder
-from services.evaluation.crop_features import crop_vectors, model_crops, seen, store_name
+from services.evaluation.crop_features import (
+    blend_vectors,
+    blended,
+    crop_vectors,
+    model_crops,
+    seen,
+    store_name,
+)
 from services.runtime import EngineOptions, load_engine
 from tests.unit.tiny_onnx import DIMENSION, tiny_embedder
 
@@ -77,6 +84,34 @@ def test_a_changed_view_is_the_same_for_every_model_and_at_every_call(faces: Fac
     assert seen(faces, 2, 3).shape == (128, 128, 3)
     assert (seen(faces, 2, 3) != seen(faces, 2, 2)).any()
     assert (seen(faces, 2, 2) != seen(faces, 3, 2)).any()
+
+
+def test_a_blend_shows_two_of_the_faces_it_may_show_and_nobody_else(faces: Faces) -> None:
+    rows = np.array([1, 4, 5])
+    distinct = faces.crops[rows].astype(int)
+    for number in range(8):
+        made = blended(faces, rows, 0, number)
+        np.testing.assert_array_equal(made, blended(faces, rows, 0, number))
+        both = np.concatenate([distinct, distinct[:, :, ::-1]])
+        assert (made >= both.min(axis=0) - 1).all()
+        assert (made <= both.max(axis=0) + 1).all()
+    first = blended(faces, rows, 0, 0)
+    assert any((blended(faces, rows, 0, number) != first).any() for number in range(1, 8))
+
+
+def test_blends_are_made_once_for_each_choice_of_faces(faces: Faces, tmp_path: Path) -> None:
+    model = embedder(tmp_path)
+    kept = tmp_path / "kept"
+    rows = np.array([0, 2, 3])
+    made = blend_vectors(model, faces, rows, kept, 2)
+    assert made.shape == (3, 2, DIMENSION)
+    own = model.embed(model_crops(blended(faces, rows, 1, 1)[None], model.card.input))[0]
+    np.testing.assert_allclose(made[1, 1], own / np.linalg.norm(own), atol=1e-5)
+    (store,) = kept.glob("blend-*-01.npy")
+    np.save(store, np.zeros((3, DIMENSION), np.float32))
+    assert not blend_vectors(model, faces, rows, kept, 2)[:, 1].any()
+    assert blend_vectors(model, faces, np.array([0, 2]), kept, 2)[:, 1].any()
+    model.close()
 
 
 def test_crops_follow_the_cards_geometry() -> None:

@@ -1,9 +1,12 @@
 """Downloads, against a server on this machine that misbehaves as real ones do."""
 
+import contextlib
 import hashlib
 import io
 import json
+import resource
 import socket
+import subprocess
 import sys
 import tarfile
 import threading
@@ -121,7 +124,8 @@ class Origin:
             call.wfile.write(data[start:PART])
             call.close_connection = True
             return
-        call.wfile.write(data[start:])
+        with contextlib.suppress(ConnectionError):  # whoever has no room hangs up
+            call.wfile.write(data[start:])
 
     @staticmethod
     def _head(call: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
@@ -312,16 +316,16 @@ def wheel() -> bytes:
     return buffer.getvalue()
 
 
-def sdist() -> bytes:
+def sdist(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
         entry = tarfile.TarInfo(MEMBER)
-        entry.size = len(CONTENT)
-        archive.addfile(entry, io.BytesIO(CONTENT))
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
 
-WHEEL, SDIST = wheel(), sdist()
+WHEEL, SDIST = wheel(), sdist(CONTENT)
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 
 
@@ -602,6 +606,93 @@ def test_a_missing_package_is_told_before_anything_is_downloaded(
     message = refusal(lambda: Zoo(tmp_path).pull(converted_card(origin.source(), made, original)))
     assert "mien[convert]" in message
     assert not origin.requests
+
+
+# --- a disk that is full or closed -----------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own with 2 MB: less than the file."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=False, capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("a small disk can be mounted by root alone")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may be larger than 1 MB: the disk says that it has room, and then has none."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("source", ["address", "distribution"])
+def test_a_full_disk_is_told_with_the_room_that_is_needed_and_is_left_clean(
+    index: Index, origin: Origin, small_disk: Path, source: str
+) -> None:
+    if source == "address":
+        origin.files[f"/{FILE}"] = CONTENT
+        far = card(origin.source(), index.source("never-1.0.tar.gz", b""))
+    else:
+        name = "my_pack-1.0.tar.gz"
+        index.hold(name, SDIST)
+        far = card(index.source(name, SDIST))
+    message = refusal(lambda: Zoo(small_disk).pull(far))
+    assert "no room" in message
+    assert str(small_disk) in message
+    assert "3.0 MB are needed" in message
+    assert "2.1 MB are free" in message
+    assert files_in(small_disk) == []
+    assert "never" not in message, "another source would not help"
+
+
+def test_a_file_that_does_not_fit_unpacked_leaves_no_distribution(
+    index: Index, small_disk: Path
+) -> None:
+    name, content = "my_pack-1.0.tar.gz", bytes(3_000_000)
+    packed = sdist(content)
+    assert len(packed) < 100_000, "it fits itself"
+    index.hold(name, packed)
+    far = card(index.source(name, packed), content=content)
+    message = refusal(lambda: Zoo(small_disk).pull(far))
+    assert "3.0 MB are needed" in message
+    assert files_in(small_disk) == []
+
+
+def test_a_disk_that_fills_up_meanwhile_is_left_clean(
+    origin: Origin, tmp_path: Path, small_files: None
+) -> None:
+    origin.files[f"/{FILE}"] = CONTENT
+    message = refusal(lambda: Zoo(tmp_path / "home").pull(card(origin.source())))
+    assert "no room" in message
+    assert str(tmp_path / "home") in message
+    assert files_in(tmp_path) == []
+
+
+def test_a_home_that_is_a_file_is_told_as_such(origin: Origin, tmp_path: Path) -> None:
+    origin.files[f"/{FILE}"] = CONTENT
+    home = tmp_path / "home"
+    home.write_text("a file")
+    message = refusal(lambda: Zoo(home).pull(card(origin.source())))
+    assert f"{home}" in message
+    assert "cannot be written" in message
+    assert home.read_text() == "a file"
 
 
 def test_weights_without_a_source(tmp_path: Path) -> None:

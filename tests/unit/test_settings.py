@@ -1,12 +1,17 @@
 """Settings: what an operator may write, what wins, and what is said of a mistake."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.settings import Settings, SettingsError, load_settings, variable
+from services.settings import Settings, SettingsError, check_home, load_settings, variable
+
+_NOBODY = 65534  # a user who owns nothing
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +36,43 @@ def refusal() -> str:
     assert "pydantic" not in message.lower()
     assert "Traceback" not in message
     return message
+
+
+def test_a_home_that_is_a_file_or_below_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for home in (file, file / "home"):
+        with pytest.raises(SettingsError, match=f"MIEN_HOME: {file} is a file"):
+            check_home(home)
+    check_home(tmp_path)
+    check_home(tmp_path / "not" / "there" / "yet")
+
+
+_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from services.settings import SettingsError, check_home
+
+if os.geteuid() == 0:
+    os.seteuid(int(sys.argv[2]))
+try:
+    check_home(Path(sys.argv[1]))
+except SettingsError as error:
+    print(error)
+"""
+
+
+def test_a_home_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0)
+    # In a process of its own: to become another user, all threads of this one must take part.
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_NOBODY, home, str(_NOBODY)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"MIEN_HOME: .*home cannot be read", done.stdout)
 
 
 def test_without_settings_the_defaults_hold() -> None:

@@ -10,16 +10,9 @@ from typing import TypeVar
 from services.errors import Errors, MienError
 from services.gallery.embedded.database import Connection, Database
 from services.gallery.embedded.indexes import Indexes
-from services.gallery.embedded.keys import (
-    Cipher,
-    key_file,
-    master_keys,
-    new_key,
-    next_key_file,
-    write_key,
-)
 from services.gallery.embedded.rows import CollectionRow, Rows
 from services.gallery.embedded.template_rows import Changes, Place, TemplateRows, told_of
+from services.gallery.embedded.wrapping import wrappers
 from services.gallery.values import Candidate, Space
 from services.settings import GallerySettings
 
@@ -39,14 +32,15 @@ class Core:
     """
 
     def __init__(self, path: Path, settings: GallerySettings) -> None:
-        keys = master_keys(settings, path)
+        masters = wrappers(settings, path)
         self.settings = settings
         self.database = Database(path)
         self.indexes = Indexes(settings.exact_templates, self._told_of)
         self.live: Space | None = None
         self.collections: dict[int, CollectionRow] = {}
         self.places: dict[tuple[str, Space], Place] = {}  # found already; forgotten with spaces
-        self._keys = keys
+        self._masters = masters
+        self.edition = 0  # counts changes of the collections
 
     async def open(self) -> None:
         """Finds the key that fits and loads the live collection."""
@@ -68,6 +62,7 @@ class Core:
             gone = self.indexes.follow(changes, self.collections)
             if changes.spaces:
                 self.database.transaction(self._note_collections)
+                self.edition += 1
             return result, gone
 
         return await self.database.alone(both)
@@ -83,38 +78,6 @@ class Core:
                 )
             )
 
-    async def rotate(self, new_file: Path | None) -> Path:
-        """Wraps all tenants' keys with a new master key.
-
-        Args:
-            new_file: where the new key is written; None puts it in the place of the old file.
-
-        Returns:
-            The file that holds the new key.
-
-        Raises:
-            MienError: the key is in the environment and no file is named.
-        """
-        at = key_file(self.settings, self.database.path)
-        if new_file is None and self.settings.master_key.get_secret_value():
-            raise MienError(
-                Errors.INVALID_REQUEST,
-                "The master key is in MIEN_GALLERY__MASTER_KEY: name a file for the new one.",
-                field="new-key-file",
-            )
-        draft = new_file or next_key_file(at)
-        if new_file is None:
-            draft.unlink(missing_ok=True)  # left by a rotation that did not come to its commit
-        key = new_key()
-        write_key(draft, key)
-        master = Cipher(key)
-        await self.database.write(lambda connection: self.rows.rewrap(connection, master))
-        self.rows = Rows(master)
-        self.templates = TemplateRows(self.rows)
-        if new_file is None:
-            draft.replace(at)
-        return new_file or at
-
     async def close(self) -> None:
         """Waits for what is at work."""
         await asyncio.to_thread(self.indexes.close)  # first: searches read rows
@@ -124,11 +87,16 @@ class Core:
         return self.database.snapshot(lambda connection: told_of(connection, numbers))
 
     def _fitting(self, connection: Connection) -> Rows:
-        for key in self._keys:
-            rows = Rows(Cipher(key))
-            if rows.fits(connection):
+        failure: MienError | None = None
+        for master in self._masters:
+            rows = Rows(master)
+            try:
+                rows.check(connection)
+            except MienError as error:
+                failure = error
+            else:
                 return rows
-        raise MienError(Errors.GALLERY_UNAVAILABLE, "The master key is not this gallery's.")
+        raise failure or MienError(Errors.GALLERY_UNAVAILABLE, "There is no master key.")
 
     def _load(self) -> None:
         def work(connection: Connection) -> None:

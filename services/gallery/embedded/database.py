@@ -7,8 +7,9 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -159,6 +160,20 @@ def _told(work: Callable[[], _Result]) -> _Result:
 
 def _code(error: sqlite3.Error) -> str:
     return str(getattr(error, "sqlite_errorname", ""))
+
+
+@contextmanager
+def lock_of(database: Path) -> Iterator[None]:
+    """Holds the place of a database, as whoever opens it does.
+
+    Raises:
+        MienError: another process holds it.
+    """
+    handle = _held(database.with_name(database.name + ".lock"))
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _held(file: Path) -> int:

@@ -90,7 +90,7 @@ class Enrolling:
         return not (held is not None and held[1] == "" and template.map)
 
     def _enrol_one(self, tenant: TenantRow, live: Space, given: Enrolment) -> Enrolled:
-        before = self._repeated(tenant, given) if given.key else None
+        before = repeated(self._connection, tenant, given)
         if before is not None:
             return before
         if all(one.space != live for one in given.templates):
@@ -114,22 +114,6 @@ class Enrolling:
                 (tenant.number, given.key, number, given.fingerprint, json.dumps(ids)),
             )
         return Enrolled(given.subject_id, tuple(ids))
-
-    def _repeated(self, tenant: TenantRow, given: Enrolment) -> Enrolled | None:
-        row = self._connection.execute(
-            "SELECT s.id, i.fingerprint, i.template_ids FROM idempotency i "
-            "JOIN subjects s ON s.number = i.subject WHERE i.tenant = ? AND i.key = ?",
-            (tenant.number, given.key),
-        ).fetchone()
-        if row is None:
-            return None
-        if (row[0], row[1]) != (given.subject_id, given.fingerprint):
-            raise MienError(
-                Errors.IDEMPOTENCY_KEY_REUSED,
-                "The idempotency key was used for another enrolment.",
-                field="key",
-            )
-        return Enrolled(given.subject_id, tuple(json.loads(row[2])), repeated=True)
 
     def _subject(self, tenant: TenantRow, given: Enrolment) -> int:
         known = self._rows.subject(self._connection, tenant, given.subject_id)
@@ -186,6 +170,30 @@ class Enrolling:
                 field="template_id",
             )
         self._templates.put(self._connection, tenant, collection, subject, ready, self._changes)
+
+
+def repeated(connection: Connection, tenant: TenantRow, given: Enrolment) -> Enrolled | None:
+    """What an enrolment under the same key has stored before; None where there is none.
+
+    Raises:
+        MienError: the key belongs to another enrolment.
+    """
+    if not given.key:
+        return None
+    row = connection.execute(
+        "SELECT s.id, i.fingerprint, i.template_ids FROM idempotency i "
+        "JOIN subjects s ON s.number = i.subject WHERE i.tenant = ? AND i.key = ?",
+        (tenant.number, given.key),
+    ).fetchone()
+    if row is None:
+        return None
+    if (row[0], row[1]) != (given.subject_id, given.fingerprint):
+        raise MienError(
+            Errors.IDEMPOTENCY_KEY_REUSED,
+            "The idempotency key was used for another enrolment.",
+            field="key",
+        )
+    return Enrolled(given.subject_id, tuple(json.loads(row[2])), repeated=True)
 
 
 def put_job(connection: Connection, job: Job) -> None:

@@ -62,6 +62,24 @@ _STEPS = (
     CREATE INDEX idempotency_of_subject ON idempotency (subject);
     CREATE TABLE jobs (name TEXT PRIMARY KEY, state TEXT NOT NULL, updated REAL NOT NULL) STRICT;
     """,
+    # Data keys get versions, so that rows can be sealed anew while they are in use.
+    """
+    CREATE TABLE keys (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        tenant INTEGER NOT NULL REFERENCES tenants,
+        version INTEGER NOT NULL,
+        wrapped BLOB NOT NULL,
+        created REAL NOT NULL,
+        UNIQUE (tenant, version)
+    ) STRICT;
+    INSERT INTO keys (tenant, version, wrapped, created)
+        SELECT number, 1, wrapped_key, 0 FROM tenants;
+    ALTER TABLE tenants DROP COLUMN wrapped_key;
+    ALTER TABLE subjects ADD COLUMN key INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE templates ADD COLUMN key INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX subjects_by_key ON subjects (tenant, key);
+    CREATE INDEX templates_by_key ON templates (tenant, key);
+    """,
 )
 
 

@@ -18,9 +18,13 @@ from services.gallery.checks import (
 from services.gallery.embedded import deleting, searching, spaces
 from services.gallery.embedded import subjects as subject_calls
 from services.gallery.embedded.core import Core
+from services.gallery.embedded.data_keys import DataKeys
 from services.gallery.embedded.database import Connection
-from services.gallery.embedded.enrolling import Enrolling, put_job
+from services.gallery.embedded.enrolling import Enrolling, put_job, repeated
+from services.gallery.embedded.master_key import new_master, rewrap
 from services.gallery.embedded.template_rows import Changes
+from services.gallery.embedded.tenants import delete_tenant
+from services.gallery.embedded.wrapping import KeyWrapper
 from services.gallery.values import (
     MOST_CANDIDATES,
     MOST_SCANNED,
@@ -45,10 +49,15 @@ class EmbeddedGallery:
 
     Args:
         core: an open database.
+
+    Attributes:
+        keys: of its tenants.
     """
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.keys = DataKeys(core)
+        self.keys.go_on()  # with what a process that was killed left
 
     @classmethod
     async def open(cls, path: Path, settings: GallerySettings) -> EmbeddedGallery:
@@ -74,6 +83,10 @@ class EmbeddedGallery:
     async def live(self) -> Space | None:
         """See `Gallery.live`."""
         return self._core.live
+
+    async def edition(self) -> str:
+        """See `Gallery.edition`; no other process can change what this one holds."""
+        return str(self._core.edition)
 
     async def create_collection(self, space: Space) -> None:
         """See `Gallery.create_collection`."""
@@ -135,12 +148,25 @@ class EmbeddedGallery:
             ).enrol(tenant, enrolments)
         )
 
+    async def enrolled(self, tenant: str, given: Enrolment) -> Enrolled | None:
+        """See `Gallery.enrolled`."""
+        checked_tenant(tenant)
+
+        def work(connection: Connection) -> Enrolled | None:
+            row = self._core.rows.tenant(connection, tenant)
+            return None if row is None else repeated(connection, row, given)
+
+        return await self._core.database.read(work)
+
     async def templates(self, tenant: str, subject_id: str) -> list[Template]:
         """See `Gallery.templates`."""
         return await subject_calls.templates(self._core, checked_tenant(tenant), subject_id)
 
-    async def delete_template(self, tenant: str, template_id: str) -> DeletionReport:
+    async def delete_template(
+        self, tenant: str, template_id: str, *, subject_id: str = ""
+    ) -> DeletionReport:
         """See `Gallery.delete_template`."""
+        del subject_id  # for the audit log alone
         return await deleting.delete_template(self._core, checked_tenant(tenant), template_id)
 
     async def search(
@@ -221,10 +247,28 @@ class EmbeddedGallery:
 
         await self._core.commit(work)
 
+    async def idempotency_keys(self, tenant: str, subject_id: str) -> list[str]:
+        """See `Gallery.idempotency_keys`."""
+        return await subject_calls.keys(self._core, checked_tenant(tenant), subject_id)
+
+    # Keys: only this gallery has any.
+
     async def rotate_master_key(self, new_file: Path | None = None) -> Path:
-        """Wraps all data keys with a new master key; see `Core.rotate`."""
-        return await self._core.rotate(new_file)
+        """Wraps all data keys with a new master key; gives the file that holds it."""
+        core = self._core
+        with new_master(core.settings, core.database.path, new_file) as (master, file):
+            await rewrap(core, master)
+        return file
+
+    async def rewrap(self, master: KeyWrapper) -> None:
+        """Wraps all data keys with another master key; see `rewrap`."""
+        await rewrap(self._core, master)
+
+    async def delete_tenant(self, tenant: str) -> DeletionReport:
+        """Deletes a tenant and destroys its keys; see `delete_tenant`."""
+        return await delete_tenant(self._core, checked_tenant(tenant))
 
     async def close(self) -> None:
         """See `Gallery.close`."""
+        await self.keys.close()
         await self._core.close()

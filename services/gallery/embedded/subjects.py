@@ -88,6 +88,20 @@ async def templates(core: Core, tenant: str, subject_id: str) -> list[Template]:
     return await core.database.read(work)
 
 
+async def keys(core: Core, tenant: str, subject_id: str) -> list[str]:
+    """See `Gallery.idempotency_keys`."""
+
+    def work(connection: Connection) -> list[str]:
+        found = connection.execute(
+            "SELECT i.key FROM idempotency i JOIN subjects s ON s.number = i.subject "
+            "JOIN tenants n ON n.number = i.tenant WHERE n.name = ? AND s.id = ? ORDER BY i.key",
+            (tenant, subject_id),
+        )
+        return [key for (key,) in found]
+
+    return await core.database.read(work)
+
+
 def _stored(
     core: Core, connection: Connection, changes: Changes, owner: TenantRow, subject: Subject
 ) -> Subject:

@@ -19,7 +19,7 @@ Place = tuple[int, int]
 _ROWS_AT_ONCE = 500  # SQLite takes more variables, but not in every build
 _TEMPLATES = (
     "SELECT t.number, t.id, s.id, t.map, t.confidence, t.quality, t.pictures, t.created, t.sealed, "
-    "n.name FROM templates t JOIN subjects s ON s.number = t.subject "
+    "t.key, n.name FROM templates t JOIN subjects s ON s.number = t.subject "
     "JOIN tenants n ON n.number = t.tenant "
 )
 
@@ -99,10 +99,10 @@ class TemplateRows:
             connection.execute("DELETE FROM templates WHERE number = ?", (held[0],))
             changes.removed[where].append(held[0])
         plain = np.ascontiguousarray(template.vector, np.float32)
-        place = _place(tenant, template.subject_id, template.id, template.space, template.map)
+        place = place_of(tenant, template.subject_id, template.id, template.space, template.map)
         added = connection.execute(
             "INSERT INTO templates (collection, tenant, subject, id, map, confidence, quality, "
-            "pictures, created, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "pictures, created, sealed, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 collection.number,
                 tenant.number,
@@ -113,7 +113,8 @@ class TemplateRows:
                 template.quality,
                 template.pictures,
                 template.created or time.time(),
-                tenant.cipher.seal(plain.tobytes(), *place),
+                tenant.seal(plain.tobytes(), *place),
+                tenant.version,
             ),
         )
         if findable:
@@ -179,26 +180,26 @@ class TemplateRows:
             subject: only this one's, by number.
         """
         rows = connection.execute(
-            "SELECT t.number, t.subject, s.id, t.id, t.map, t.sealed FROM templates t "
+            "SELECT t.number, t.subject, s.id, t.id, t.map, t.sealed, t.key FROM templates t "
             "JOIN subjects s ON s.number = t.subject WHERE t.collection = ? AND t.tenant = ? "
             "AND s.consent = 1 AND (? IS NULL OR s.number = ?) ORDER BY t.number",
             (collection.number, tenant.number, subject, subject),
         )
-        for number, owner, subject_id, template_id, mapped_by, sealed in rows:
-            place = _place(tenant, subject_id, template_id, collection.space, mapped_by)
-            yield number, owner, np.frombuffer(tenant.cipher.open(sealed, *place), np.float32)
+        for number, owner, subject_id, template_id, mapped_by, sealed, key in rows:
+            place = place_of(tenant, subject_id, template_id, collection.space, mapped_by)
+            yield number, owner, np.frombuffer(tenant.open(sealed, key, *place), np.float32)
 
     def _template(self, connection: Connection, space: Space, row: tuple[Any, ...]) -> Template:
-        number, template_id, subject_id, mapped_by, *facts, sealed, name = row
+        number, template_id, subject_id, mapped_by, *facts, sealed, key, name = row
         confidence, quality, pictures, created = facts
         tenant = self._rows.made_tenant(connection, name)
-        place = _place(tenant, subject_id, template_id, space, mapped_by)
+        place = place_of(tenant, subject_id, template_id, space, mapped_by)
         return Template(
             tenant=name,
             subject_id=subject_id,
             id=template_id,
             space=space,
-            vector=np.frombuffer(tenant.cipher.open(sealed, *place), np.float32),
+            vector=np.frombuffer(tenant.open(sealed, key, *place), np.float32),
             map=mapped_by,
             confidence=confidence,
             quality=quality,
@@ -208,7 +209,7 @@ class TemplateRows:
         )
 
 
-def _place(
+def place_of(
     tenant: TenantRow, subject_id: str, template_id: str, space: Space, mapped_by: str
 ) -> tuple[str, ...]:
     """What a sealed vector is bound to."""

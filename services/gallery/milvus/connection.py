@@ -1,4 +1,9 @@
-"""Milvus through its client, off the event loop, its failures told as Mien's own."""
+"""Milvus through its client, off the event loop, its failures told as Mien's own.
+
+The client tries again by itself, for a minute and more if it is let: here it has a time for each
+call. While Milvus does not answer, a circuit breaker lets calls fail at once, so that requests do
+not wait for it one after the other.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,16 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
+import grpc
 from pymilvus import MilvusClient, MilvusException
 
+from services.breaker import Breaker, BreakerOpenError
 from services.errors import Errors, MienError
 from services.gallery.values import Vector
+from services.settings import GallerySettings
 from services.telemetry import get_logger
 
 _log = get_logger(__name__)
@@ -23,6 +32,15 @@ _THREADS = 8
 _AT_ONCE = 1000  # rows in one message: a few MB with their vectors
 _IDS_AT_ONCE = 500  # ids in one filter
 _MOST_ROWS = 16_384  # Milvus answers with no more
+_NOT_CONNECTED = 2  # the client's code
+_NOT_LOADED = 101  # its code: the collection is there, and not in memory
+
+
+class AwayError(MienError):
+    """Milvus does not answer; what was asked may or may not have been done."""
+
+    def __init__(self) -> None:
+        super().__init__(Errors.GALLERY_UNAVAILABLE, "Milvus does not answer.", retry_after=1.0)
 
 
 class Connection:
@@ -30,14 +48,22 @@ class Connection:
 
     Args:
         client: connected.
+        settings: how long it may take.
     """
 
-    def __init__(self, client: MilvusClient) -> None:
+    def __init__(self, client: MilvusClient, settings: GallerySettings) -> None:
         self.client = client
+        self._seconds = settings.timeout_seconds
+        # What Milvus refuses is an answer; what a caller who has gone asked says nothing of it.
+        self._breaker = Breaker(
+            "milvus",
+            settings.retry_seconds,
+            [asyncio.CancelledError, (MienError, _is_answer)],
+        )
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gallery-milvus")
 
     @classmethod
-    async def open(cls, uri: str, token: str) -> Connection:
+    async def open(cls, uri: str, settings: GallerySettings) -> Connection:
         """Connects.
 
         Raises:
@@ -45,24 +71,54 @@ class Connection:
         """
         # Its own log quotes filters, in which ids stand; what matters is told here.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        made = await asyncio.to_thread(_told, lambda: MilvusClient(uri, token=token))
-        return cls(made)
+        token, seconds = settings.token.get_secret_value(), settings.timeout_seconds
+        made = await asyncio.to_thread(
+            _told, lambda: MilvusClient(uri, token=token, timeout=seconds)
+        )
+        return cls(made, settings)
 
-    async def run(self, work: Callable[[MilvusClient], _Result]) -> _Result:
+    async def run(self, work: Callable[[MilvusClient], _Result], name: str = "") -> _Result:
         """Runs work on a thread.
 
+        Args:
+            work: what is asked.
+            name: of the collection that it needs in memory, which a Milvus that was started anew
+                may not have.
+
         Raises:
-            MienError: Milvus refused or failed.
+            MienError: Milvus refused, failed, did not answer in time, or has just not done so.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: _told(lambda: work(self.client)))
+        try:
+            async with self._breaker.guard():
+                return await loop.run_in_executor(
+                    self._pool, lambda: _told(lambda: self._loaded(name, work))
+                )
+        except BreakerOpenError as error:
+            raise AwayError from error
+
+    def _loaded(self, name: str, work: Callable[[MilvusClient], _Result]) -> _Result:
+        try:
+            return work(self.client)
+        except MilvusException as error:
+            if not name or error.code != _NOT_LOADED:
+                raise
+        self.client.load_collection(name, timeout=self._seconds)
+        return work(self.client)
 
     async def query(self, name: str, where: str, fields: Sequence[str]) -> list[Row]:
         """Rows of a collection that a filter takes, in no order."""
         return await self.run(
             lambda client: list(
-                client.query(name, filter=where, output_fields=[*fields], limit=_MOST_ROWS)
-            )
+                client.query(
+                    name,
+                    filter=where,
+                    output_fields=[*fields],
+                    limit=_MOST_ROWS,
+                    timeout=self._seconds,
+                )
+            ),
+            name,
         )
 
     async def in_order(self, name: str, where: str, fields: Sequence[str], limit: int) -> list[Row]:
@@ -71,7 +127,12 @@ class Connection:
         def work(client: MilvusClient) -> list[Row]:
             rows: list[Row] = []
             steps = client.query_iterator(
-                name, batch_size=limit, limit=limit, filter=where, output_fields=[*fields]
+                name,
+                batch_size=limit,
+                limit=limit,
+                filter=where,
+                output_fields=[*fields],
+                timeout=self._seconds,
             )
             try:
                 while len(rows) < limit and (some := steps.next()):
@@ -80,7 +141,7 @@ class Connection:
                 steps.close()
             return rows[:limit]
 
-        return await self.run(work)
+        return await self.run(work, name)
 
     async def count(self, name: str, where: str) -> int:
         """How many rows a filter takes."""
@@ -90,18 +151,26 @@ class Connection:
     async def query_count(self, name: str, where: str) -> list[Row]:
         """The answer to a count; Milvus takes no limit there."""
         return await self.run(
-            lambda client: list(client.query(name, filter=where, output_fields=["count(*)"]))
+            lambda client: list(
+                client.query(name, filter=where, output_fields=["count(*)"], timeout=self._seconds)
+            ),
+            name,
         )
 
     async def put(self, name: str, rows: Sequence[Row]) -> None:
         """Stores rows in place of those of the same primary key."""
         for start in range(0, len(rows), _AT_ONCE):
             some = [*rows[start : start + _AT_ONCE]]
-            await self.run(lambda client, some=some: client.upsert(name, some))  # type: ignore[misc]
+            await self.run(partial(self._upsert, name, some), name)
+
+    def _upsert(self, name: str, rows: list[Row], client: MilvusClient) -> object:
+        return client.upsert(name, rows, timeout=self._seconds)
 
     async def delete(self, name: str, where: str) -> None:
         """Deletes the rows that a filter takes."""
-        await self.run(lambda client: client.delete(name, filter=where))
+        await self.run(
+            lambda client: client.delete(name, filter=where, timeout=self._seconds), name
+        )
 
     async def search(
         self, name: str, where: str, vectors: Vector, limit: int, fields: Sequence[str]
@@ -116,7 +185,9 @@ class Connection:
                 limit=limit,
                 output_fields=[*fields],
                 search_params=parameters,
-            )
+                timeout=self._seconds,
+            ),
+            name,
         )
         return [list(row) for row in answers]
 
@@ -143,9 +214,26 @@ def any_of(field: str, values: Iterable[str]) -> list[str]:
 def _told(work: Callable[[], _Result]) -> _Result:
     try:
         return work()
-    except (MilvusException, OSError) as error:
+    except (MilvusException, grpc.RpcError, OSError) as error:
         code = getattr(error, "code", None)
-        _log.error("Milvus failed", error=type(error).__name__, code=code)
+        _log.error("Milvus failed", error=type(error).__name__, code=_shown(code))
+        if _is_away(error, code):
+            raise AwayError from error
         raise MienError(
             Errors.GALLERY_UNAVAILABLE, "Milvus does not answer as it should.", retry_after=1.0
         ) from error
+
+
+def _is_away(error: Exception, code: object) -> bool:
+    """Whether nobody answered: the client then tells a status of gRPC, or a code of its own."""
+    if not isinstance(error, MilvusException):
+        return True
+    return isinstance(code, grpc.StatusCode) or code == _NOT_CONNECTED
+
+
+def _is_answer(error: BaseException) -> bool:
+    return not isinstance(error, AwayError)
+
+
+def _shown(code: object) -> str:
+    return code.name if isinstance(code, grpc.StatusCode) else str(code)

@@ -45,7 +45,7 @@ class Enrolling:
         """See `Gallery.enrol`."""
         for given in enrolments:
             self._check(given)
-        known = await self._known(enrolments)
+        known = await _known(self._connection, self._tenant, enrolments)
         subjects = await self._templates.subjects((self._tenant, e.subject_id) for e in enrolments)
         answers: list[Enrolled] = []
         fresh: list[tuple[Enrolment, list[Template]]] = []
@@ -89,15 +89,6 @@ class Enrolling:
         keys = [known[given.key] for given, _ in fresh if given.key]
         await self._connection.put(KEYS, keys)
 
-    async def _known(self, enrolments: Sequence[Enrolment]) -> dict[str, Row]:
-        names = [f"{self._tenant}/{given.key}" for given in enrolments if given.key]
-        found = {}
-        fields = ("pk", "subject_id", "fingerprint", "sealed")
-        for where in any_of("pk", names):
-            for row in await self._connection.query(KEYS, where, fields):
-                found[row["pk"].partition("/")[2]] = row
-        return found
-
     def _check(self, given: Enrolment) -> None:
         checked_id(given.subject_id, "subject_id")
         for one in given.templates:
@@ -139,6 +130,28 @@ class Enrolling:
             subject_id=given.subject_id,
             fingerprint=given.fingerprint,
         )
+
+
+async def repeated(connection: Connection, tenant: str, given: Enrolment) -> Enrolled | None:
+    """See `Gallery.enrolled`.
+
+    Raises:
+        MienError: the key belongs to another enrolment.
+    """
+    known = await _known(connection, tenant, [given])
+    return _repeated(given, known.get(given.key))
+
+
+async def _known(
+    connection: Connection, tenant: str, enrolments: Sequence[Enrolment]
+) -> dict[str, Row]:
+    names = [f"{tenant}/{given.key}" for given in enrolments if given.key]
+    found = {}
+    fields = ("pk", "subject_id", "fingerprint", "sealed")
+    for where in any_of("pk", names):
+        for row in await connection.query(KEYS, where, fields):
+            found[row["pk"].partition("/")[2]] = row
+    return found
 
 
 def of_keys(tenant: str, subject_id: str) -> str:

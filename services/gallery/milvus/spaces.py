@@ -12,8 +12,9 @@ from services.errors import Errors, MienError
 from services.gallery.milvus.connection import Connection
 from services.gallery.milvus.tables import LIVE, SPACES, make_collection, plain_row
 from services.gallery.values import Collection, Space
+from services.shared.news import News
 
-_FRESH_SECONDS = 1.0  # how long another process's switch may go unseen by who only asks
+_FRESH_SECONDS = 1.0  # how long another process's switch may go unseen where no news tells of it
 
 
 class Spaces:
@@ -21,10 +22,12 @@ class Spaces:
 
     Args:
         connection: to Milvus.
+        news: of what any process changes here.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, news: News) -> None:
+        self._connection, self._news = connection, news
+        self._mark = ""
         self._live: Space | None = None
         self._asked = float("-inf")
 
@@ -48,13 +51,18 @@ class Spaces:
 
     async def live(self, *, now: bool = False) -> Space | None:
         """The live space; with ``now`` as the cluster says at this moment."""
-        if now or time.monotonic() - self._asked > _FRESH_SECONDS:
+        mark = await self._news.mark()
+        if now or mark != self._mark or time.monotonic() - self._asked > _FRESH_SECONDS:
             found = None
             for space in await self.all():
                 if await self._is_live(space):
                     found = space
-            self._live, self._asked = found, time.monotonic()
+            self._live, self._asked, self._mark = found, time.monotonic(), mark
         return self._live
+
+    async def edition(self) -> str:
+        """See `Gallery.edition`."""
+        return await self._news.mark()
 
     async def collections(self) -> list[Collection]:
         """See `Gallery.collections`."""
@@ -76,6 +84,7 @@ class Spaces:
         if await self.live(now=True) is None:
             await self._connection.run(lambda client: client.create_alias(space.key, LIVE))
             await self.live(now=True)
+        await self._news.tell()
 
     async def drop(self, space: Space) -> int:
         """See `Gallery.drop_collection`."""
@@ -85,6 +94,7 @@ class Spaces:
         count = await self._connection.count(space.key, "sequence > 0")
         await self._connection.delete(SPACES, f"pk == {json.dumps(space.key)}")
         await self._connection.run(lambda client: client.drop_collection(space.key))
+        await self._news.tell()
         return count
 
     async def switch(self, space: Space, caught_up: int | None) -> Space | None:
@@ -100,6 +110,7 @@ class Spaces:
             await self._connection.run(lambda client: client.create_alias(space.key, LIVE))
         else:
             await self._connection.run(lambda client: client.alter_alias(space.key, LIVE))
+        await self._news.tell()
         await self.live(now=True)
         return before
 

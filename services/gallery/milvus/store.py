@@ -26,12 +26,13 @@ from services.gallery.checks import (
 )
 from services.gallery.milvus import deleting
 from services.gallery.milvus.connection import Connection, Row, quoted
-from services.gallery.milvus.enrolling import Enrolling
+from services.gallery.milvus.enrolling import Enrolling, of_keys, repeated
 from services.gallery.milvus.searching import search
 from services.gallery.milvus.spaces import Spaces
 from services.gallery.milvus.tables import (
     FIELDS,
     JOBS,
+    KEYS,
     SUBJECT_FIELDS,
     SUBJECTS,
     make_tables,
@@ -58,7 +59,9 @@ from services.gallery.values import (
     Vector,
     Written,
 )
-from services.settings import GallerySettings
+from services.settings import GallerySettings, RedisSettings
+from services.shared.news import LocalNews, SharedNews
+from services.shared.redis_link import RedisLink
 
 
 class MilvusGallery:
@@ -66,28 +69,34 @@ class MilvusGallery:
 
     Args:
         connection: to a Milvus that has the tables.
+        link: to Redis, which tells of what other processes change.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._spaces = Spaces(connection)
+    def __init__(self, connection: Connection, link: RedisLink | None = None) -> None:
+        self._connection, self._link = connection, link
+        self._spaces = Spaces(
+            connection, LocalNews() if link is None else SharedNews(link, "collections")
+        )
         self._templates = Templates(connection)
         self._writing = asyncio.Lock()
 
     @classmethod
-    async def open(cls, uri: str, settings: GallerySettings) -> MilvusGallery:
+    async def open(
+        cls, uri: str, settings: GallerySettings, redis: RedisSettings | None = None
+    ) -> MilvusGallery:
         """Connects to a server, or opens a file of Milvus Lite, and makes what is missing.
 
         Raises:
             MienError: nobody answers, or the answer is a refusal.
         """
-        connection = await Connection.open(uri, settings.token.get_secret_value())
+        connection = await Connection.open(uri, settings)
         try:
             await make_tables(connection)
         except BaseException:
             await connection.close()
             raise
-        return cls(connection)
+        shared = redis is not None and redis.url.get_secret_value()
+        return cls(connection, RedisLink(redis) if redis is not None and shared else None)
 
     # Spaces.
 
@@ -96,8 +105,12 @@ class MilvusGallery:
         return await self._spaces.collections()
 
     async def live(self) -> Space | None:
-        """See `Gallery.live`; a switch by another process is seen within a second."""
+        """See `Gallery.live`; without Redis another's switch is seen within a second."""
         return await self._spaces.live()
+
+    async def edition(self) -> str:
+        """See `Gallery.edition`."""
+        return await self._spaces.edition()
 
     async def create_collection(self, space: Space) -> None:
         """See `Gallery.create_collection`."""
@@ -198,6 +211,10 @@ class MilvusGallery:
             )
             return await enrolling.enrol(enrolments)
 
+    async def enrolled(self, tenant: str, given: Enrolment) -> Enrolled | None:
+        """See `Gallery.enrolled`."""
+        return await repeated(self._connection, checked_tenant(tenant), given)
+
     async def templates(self, tenant: str, subject_id: str) -> list[Template]:
         """See `Gallery.templates`."""
         checked_tenant(tenant)
@@ -210,8 +227,11 @@ class MilvusGallery:
                 latest[space.key, row["id"]] = template_of(space, row)
         return sorted(latest.values(), key=lambda one: one.sequence)
 
-    async def delete_template(self, tenant: str, template_id: str) -> DeletionReport:
+    async def delete_template(
+        self, tenant: str, template_id: str, *, subject_id: str = ""
+    ) -> DeletionReport:
         """See `Gallery.delete_template`."""
+        del subject_id  # for the audit log alone
         checked_tenant(tenant)
         checked_id(template_id, "template_id")
         async with self._writing:
@@ -234,6 +254,12 @@ class MilvusGallery:
         await self._spaces.known(space)
         where = f"tenant == {quoted(checked_tenant(tenant))} and searchable == true"
         return await self._connection.count(space.key, where)
+
+    async def idempotency_keys(self, tenant: str, subject_id: str) -> list[str]:
+        """See `Gallery.idempotency_keys`."""
+        where = of_keys(checked_tenant(tenant), checked_id(subject_id, "subject_id"))
+        rows = await self._connection.query(KEYS, where, ("pk",))
+        return sorted(row["pk"].partition("/")[2] for row in rows)
 
     # Streams of rows.
 
@@ -315,6 +341,8 @@ class MilvusGallery:
     async def close(self) -> None:
         """See `Gallery.close`."""
         await self._connection.close()
+        if self._link is not None:
+            await self._link.close()
 
     async def _put_job(self, job: Job) -> None:
         name = checked_id(job.name, "job")

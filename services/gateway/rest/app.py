@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.formparsers import MultiPartParser
 from starlette.responses import Response
 
+from services.access import Guard
+from services.audit.keys import AuditedKeys
 from services.errors import Errors, MienError
+from services.gateway.console import add_console
 from services.gateway.core import Gateway
 from services.gateway.gallery_core import GalleryGateway
 from services.gateway.migration_access import MigrationAccess
 from services.gateway.rest import problems
-from services.gateway.rest.descriptions import COMMON_ERRORS, FILE, REF, body
+from services.gateway.rest.access import admission, describe_access
+from services.gateway.rest.admin_routes import add_administration
+from services.gateway.rest.answers import detect_out, models_out, verify_out
+from services.gateway.rest.descriptions import (
+    COMMON_ERRORS,
+    FILE,
+    REF,
+    TENANT_PARAMETER,
+    body,
+    describe_names,
+)
 from services.gateway.rest.disconnect import while_connected
 from services.gateway.rest.enrolment_routes import add_enrolment
 from services.gateway.rest.examples import DETECT_EXAMPLE, VERIFY_EXAMPLE
 from services.gateway.rest.gallery_bodies import EnrolRow
+from services.gateway.rest.gallery_inputs import tenant_of
 from services.gateway.rest.gallery_schemas import BulkRowOut
 from services.gateway.rest.inputs import (
     DetectJson,
@@ -28,6 +42,7 @@ from services.gateway.rest.inputs import (
     read_detect,
     read_verify,
 )
+from services.gateway.rest.key_routes import add_keys
 from services.gateway.rest.middleware import RequestScope
 from services.gateway.rest.migration_routes import add_migrations
 from services.gateway.rest.replies import id_of, ok
@@ -37,20 +52,27 @@ from services.gateway.rest.schemas import (
     ModelsOut,
     ProblemOut,
     VerifyOut,
-    detect_out,
-    models_out,
-    verify_out,
 )
 from services.gateway.rest.search_routes import add_search
 from services.gateway.rest.subject_routes import add_subjects
-from services.settings import ImageSettings
+from services.gateway.retention_loop import RetentionLoop
+from services.settings import ConnectionSettings, ImageSettings
 
 _BASE64_GROWTH = 4 / 3
 _SLACK = 64 * 1024  # headers of parts, text fields
 
 
 def create_app(
-    gateway: Gateway, gallery: GalleryGateway, migrations: MigrationAccess, image: ImageSettings
+    gateway: Gateway,
+    gallery: GalleryGateway,
+    migrations: MigrationAccess,
+    retention: RetentionLoop,
+    image: ImageSettings,
+    guard: Guard | None = None,
+    keys: AuditedKeys | None = None,
+    held_bytes: int = ConnectionSettings().body_bytes,
+    *,
+    console: bool = False,
 ) -> FastAPI:
     """Makes the REST application.
 
@@ -58,7 +80,12 @@ def create_app(
         gateway: verifies and detects.
         gallery: does what concerns stored people.
         migrations: the way to migrations of the gallery.
+        retention: deletes what is too old.
         image: how large pictures and how many references may be.
+        guard: of all routes; None to let everybody in.
+        keys: that its callers have; None likewise.
+        held_bytes: bodies of all requests together that are held at once.
+        console: serve the web page.
     """
     app = FastAPI(
         title="Mien",
@@ -69,18 +96,27 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        dependencies=[] if guard is None else [Depends(admission(guard))],
     )
     largest = image.max_bytes * (image.max_references + 1)
     # Pictures stay in memory: they are never written to a temporary file.
     MultiPartParser.spool_max_size = largest + _SLACK
     problems.install(app)
-    app.add_middleware(RequestScope, max_body_bytes=int(largest * _BASE64_GROWTH) + _SLACK)
+    app.add_middleware(
+        RequestScope,
+        max_body_bytes=int(largest * _BASE64_GROWTH) + _SLACK,
+        held_bytes=held_bytes,
+    )
     _add_faces(app, gateway, image)
     add_subjects(app, gallery)
     add_enrolment(app, gallery)
     add_search(app, gallery)
     add_migrations(app, migrations)
+    add_administration(app, gallery, retention)
+    add_keys(app, keys)
     _add_operations(app, gateway, gallery)
+    if console:
+        add_console(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -89,9 +125,8 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
     async def verify(request: Request) -> Response:
         gateway.refuse_if_full()
         command = await read_verify(request, image.max_references)
-        answer = await while_connected(request, gateway.verify(command))
-        shown = verify_out(answer, id_of(request), show_enhanced=command.show_enhanced)
-        return ok("/v1/verify", shown)
+        answer = await while_connected(request, gateway.verify(command, tenant_of(request)))
+        return ok("/v1/verify", verify_out(answer, id_of(request), command))
 
     @app.post(
         "/v1/detect",
@@ -132,6 +167,7 @@ def _add_faces(app: FastAPI, gateway: Gateway, image: ImageSettings) -> None:
             VerifyFields,
             {"probe": FILE, "reference": {"type": "array", "items": FILE, "minItems": 1}},
             ["probe", "reference"],
+            TENANT_PARAMETER,
         ),
     )(verify)
     app.post("/verify", include_in_schema=False)(verify)
@@ -194,5 +230,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             schemas[shape.__name__] = own
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        describe_access(document)
+        describe_names(document)
         app.openapi_schema = document
     return app.openapi_schema

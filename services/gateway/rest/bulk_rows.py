@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import AsyncIterator
@@ -24,8 +25,22 @@ from services.settings import Settings
 
 JSON_LINES = "application/x-ndjson"
 ZIP = "application/zip"
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,  # an entry that lies before the archive's beginning
+)
+# Of these alone the library unpacks no more than is asked for.
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NO_PICTURES = ("__MACOSX",)
+_ENDS = 4  # ends of lines for each row: CR and LF, and an empty line
+_ENTRY = b"PK\x01\x02"  # begins each entry of an archive's directory
+_ASIDE = 4  # entries of each folder that are no pictures
 
 
 @dataclass(frozen=True)
@@ -44,11 +59,16 @@ async def read_rows(request: Request, settings: Settings) -> Rows:
     """
     key = key_of(request)
     if media_type(request, JSON_LINES, ZIP) == JSON_LINES:
-        lines = [line for line in (await request.body()).splitlines() if line.strip()]
+        body = await request.body()
+        _check_count(body.count(b"\n") + body.count(b"\r"), _ENDS * settings.enrolment.max_rows)
+        lines = [line for line in body.splitlines() if line.strip()]
         _check(len(lines), settings)
         return Rows(len(lines), _rows_of_lines(lines, key))
     options = validated(EnrolFields, dict(request.query_params))
-    archive = _opened(await request.body())
+    body = await request.body()
+    most = settings.enrolment.max_rows * (settings.enrolment.max_pictures + _ASIDE)
+    _check_count(body.count(_ENTRY), most)
+    archive = _opened(body)
     folders = _folders(archive)
     _check(len(folders), settings)
     return Rows(len(folders), _rows_of_archive(archive, folders, options, key, settings))
@@ -59,6 +79,14 @@ def _check(rows: int, settings: Settings) -> None:
         raise invalid(None, "The body holds no rows.")
     if rows > settings.enrolment.max_rows:
         raise invalid(None, f"At most {settings.enrolment.max_rows} rows are accepted.")
+
+
+def _check_count(count: int, most: int) -> None:
+    """Looks before anything is made of the body: each line or entry takes more than its bytes."""
+    if count > most:
+        raise MienError(
+            Errors.REQUEST_TOO_LARGE, f"At most {most} lines or files are accepted in one body."
+        )
 
 
 async def _rows_of_lines(lines: list[bytes], key: str) -> AsyncIterator[Row]:
@@ -107,6 +135,8 @@ def _folders(archive: zipfile.ZipFile) -> dict[str, list[zipfile.ZipInfo]]:
     """The pictures of each subject, in the order of their names."""
     folders: dict[str, list[zipfile.ZipInfo]] = {}
     for member in sorted(archive.infolist(), key=lambda one: one.filename):
+        if not member.filename:
+            raise MienError(Errors.MALFORMED_BODY, "A file of the archive has no name.")
         path = PurePosixPath(member.filename)
         hidden = path.name.startswith(".") or path.parts[:1] == _NO_PICTURES
         if member.is_dir() or hidden:
@@ -123,6 +153,12 @@ def _pictures(
     """The files of one subject; one more than allowed is enough to be refused for it."""
     read = []
     for index, member in enumerate(members[: settings.enrolment.max_pictures + 1]):
+        if member.compress_type not in _BOUNDED:
+            raise MienError(
+                Errors.MALFORMED_BODY,
+                "Files of the archive are stored or deflated.",
+                field=f"pictures[{index}]",
+            )
         try:
             with archive.open(member) as file:
                 data = file.read(settings.image.max_bytes + 1)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from services.errors import Errors
 from services.gallery import DEFAULT_TENANT
+from services.gallery.checks import ID_PATTERN, TENANT_PATTERN
 
 FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 FILES = {"type": "array", "items": FILE, "minItems": 1}
@@ -23,7 +24,7 @@ COMMON_ERRORS = (
     Errors.OVERLOADED,
     Errors.DEADLINE_EXCEEDED,
 )
-UNAVAILABLE = (Errors.INVALID_REQUEST, Errors.GALLERY_UNAVAILABLE)
+UNAVAILABLE = (Errors.INVALID_REQUEST, Errors.GALLERY_UNAVAILABLE, Errors.AUDIT_UNAVAILABLE)
 KNOWN = (Errors.SUBJECT_UNKNOWN, *UNAVAILABLE)
 FACES = (
     *COMMON_ERRORS,
@@ -33,19 +34,21 @@ FACES = (
     Errors.EMBEDDING_UNAVAILABLE,
     Errors.GALLERY_MODEL_UNAVAILABLE,
     Errors.GALLERY_UNAVAILABLE,
+    Errors.AUDIT_UNAVAILABLE,
 )
 TENANT_PARAMETER: dict[str, Any] = {
     "name": "X-Mien-Tenant",
     "in": "header",
     "description": "whose gallery; no tenant sees another's",
-    "schema": {"type": "string", "default": DEFAULT_TENANT},
+    "schema": {"type": "string", "default": DEFAULT_TENANT, "pattern": TENANT_PATTERN},
 }
 KEY_PARAMETER: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "repeating the request with its key changes nothing",
-    "schema": {"type": "string", "maxLength": 128},
+    "schema": {"type": "string", "pattern": ID_PATTERN},
 }
+_PATTERNS = {"subject_id": ID_PATTERN, "template_id": ID_PATTERN, "tenant": TENANT_PATTERN}
 
 
 def body(
@@ -89,6 +92,16 @@ def json_only(json_model: type[BaseModel], *parameters: dict[str, Any]) -> dict[
             "content": {"application/json": {"schema": _schema(json_model)}},
         },
     }
+
+
+def describe_names(document: dict[str, Any]) -> None:
+    """Adds to an OpenAPI description what the names in the paths may consist of."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                pattern = _PATTERNS.get(parameter["name"])
+                if pattern is not None and parameter["in"] == "path":
+                    parameter["schema"]["pattern"] = pattern
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from services.gateway.core import Gateway
 from services.gateway.gallery_core import GalleryGateway
 from services.gateway.migration_access import MigrationAccess
 from services.gateway.rest.app import create_app
+from services.gateway.retention_loop import RetentionLoop
 from services.settings import ImageSettings
 
 
@@ -17,5 +18,6 @@ def openapi_text() -> str:
     # Describing an application calls none of its routes.
     gateway, gallery = cast("Gateway", None), cast("GalleryGateway", None)
     migrations = cast("MigrationAccess", None)
-    document = create_app(gateway, gallery, migrations, ImageSettings()).openapi()
+    retention = cast("RetentionLoop", None)
+    document = create_app(gateway, gallery, migrations, retention, ImageSettings()).openapi()
     return json.dumps(document, indent=2, sort_keys=True) + "\n"

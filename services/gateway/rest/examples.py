@@ -32,6 +32,7 @@ _CHOSEN = {
         "condition": "low_resolution",
         "image": "iVBORw0KGgo=",
     },
+    "aligned": "iVBORw0KGgo=",
 }
 _RESULT = {
     "decision": "same",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+
 from services.errors import MienError
 from services.gallery import DeletionReport, Page, Space, Subject
 from services.gateway.bulk_enrolment import BulkAnswer, outcome_of
 from services.gateway.enrolment import EnrolAnswer
 from services.gateway.gallery_models import GalleryInfo, identity_of
 from services.gateway.identification import IdentifyAnswer
+from services.gateway.rest.answers import chosen_out, enhancement_out, face_out
 from services.gateway.rest.gallery_schemas import (
     BulkRowOut,
     CandidateOut,
@@ -17,6 +20,8 @@ from services.gateway.rest.gallery_schemas import (
     DeletionOut,
     EnrolledPictureOut,
     EnrolOut,
+    ExportedTemplateOut,
+    ExportOut,
     GalleryOut,
     IdentificationOut,
     IdentifiedFaceOut,
@@ -31,8 +36,8 @@ from services.gateway.rest.gallery_schemas import (
     TemplateOut,
     VerifySubjectOut,
 )
-from services.gateway.rest.schemas import chosen_out, enhancement_out, face_out
 from services.gateway.search_decision import FaceIdentity, Ranked
+from services.gateway.subject_export import SubjectExport, vector_bytes
 from services.gateway.subject_verification import VerifySubjectAnswer
 from services.gateway.subjects import Created, SubjectTemplates
 from services.rpc.mien.v1 import model_pb2
@@ -97,6 +102,27 @@ def subject_templates_out(found: SubjectTemplates, request_id: str) -> SubjectTe
     )
 
 
+def export_out(found: SubjectExport, request_id: str) -> ExportOut:
+    """Makes all that is stored of a person."""
+    plain = subject_templates_out(
+        SubjectTemplates(found.subject, found.templates, found.live), request_id
+    )
+    return ExportOut(
+        subject=plain.subject,
+        templates=[
+            ExportedTemplateOut(
+                **dict(shown),
+                vector=base64.b64encode(vector_bytes(one)).decode() if found.vectors else None,
+            )
+            for shown, one in zip(plain.templates, found.templates, strict=True)
+        ],
+        idempotency_keys=found.keys,
+        audit=found.audit,
+        exported=found.at,
+        request_id=request_id,
+    )
+
+
 def deletion_out(report: DeletionReport, request_id: str) -> DeletionOut:
     """Makes the proof of a deletion."""
     return DeletionOut(
@@ -123,7 +149,7 @@ def enrol_out(answer: EnrolAnswer, request_id: str) -> EnrolOut:
             EnrolledPictureOut(
                 used=one.used,
                 reasons=[cause.value for cause in one.faults],
-                chosen=chosen_out(one.face, None, show_enhanced=False),
+                chosen=chosen_out(one.face, None),
             )
             for one in answer.pictures
         ],
@@ -168,9 +194,7 @@ def verify_subject_out(answer: VerifySubjectAnswer, request_id: str) -> VerifySu
         fmr=answer.point.fmr,
         model=_model(answer.identity),
         templates=answer.templates,
-        probe=None
-        if answer.probe is None
-        else chosen_out(answer.probe, answer.enhancement, show_enhanced=False),
+        probe=None if answer.probe is None else chosen_out(answer.probe, answer.enhancement),
         timing_ms=answer.stopwatch.milliseconds(),
         request_id=request_id,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from services.gateway.faces import Selection
 from services.gateway.rest.inputs import FmrField, IndexField, ThresholdField
@@ -69,7 +69,7 @@ class SubjectBody(_Fields):
 class ConsentBody(_Fields):
     """Consent given, or withdrawn."""
 
-    given: bool
+    given: StrictBool
 
 
 class EnrolFields(_Fields):

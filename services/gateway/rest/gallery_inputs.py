@@ -9,6 +9,7 @@ import numpy as np
 from starlette.datastructures import FormData
 from starlette.requests import Request
 
+from services.access import bound_tenant
 from services.gallery import DEFAULT_TENANT
 from services.gallery.checks import checked_id, checked_tenant
 from services.gateway.core import PictureInput
@@ -51,7 +52,7 @@ def tenant_of(request: Request) -> str:
     Raises:
         MienError: the name is not valid.
     """
-    return checked_tenant(request.headers.get(TENANT_HEADER, DEFAULT_TENANT))
+    return checked_tenant(bound_tenant(request.headers.get(TENANT_HEADER), DEFAULT_TENANT))
 
 
 def key_of(request: Request) -> str:
@@ -74,6 +75,18 @@ def limit_of(request: Request, default: int = 100) -> int:
     if not (text.isascii() and text.isdigit()):
         raise invalid("limit", "It is a whole number.")
     return int(text)
+
+
+def flag_of(request: Request, name: str) -> bool:
+    """A yes or no of the query; no where it is not there.
+
+    Raises:
+        MienError: it is neither.
+    """
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise invalid(name, "It is true or false.")
+    return text == "true"
 
 
 async def read_subject(request: Request) -> CreateCommand:

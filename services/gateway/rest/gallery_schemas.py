@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -78,6 +78,25 @@ class SubjectTemplatesOut(_Answer):
     request_id: str
 
 
+class ExportedTemplateOut(TemplateOut):
+    """A stored template, with its vector if it was asked for."""
+
+    vector: str | None = Field(
+        description="little-endian float32 as base64; null unless it was asked for"
+    )
+
+
+class ExportOut(_Answer):
+    """All that is stored of a person."""
+
+    subject: SubjectOut
+    templates: list[ExportedTemplateOut] = Field(description="of all model versions, oldest first")
+    idempotency_keys: list[str]
+    audit: list[dict[str, Any]] = Field(description="records that name the subject, by time")
+    exported: float = Field(description="seconds since the epoch")
+    request_id: str
+
+
 class DeletionOut(_Answer):
     """What was deleted, and what a second look found."""
 
@@ -86,7 +105,10 @@ class DeletionOut(_Answer):
     templates: dict[str, int] = Field(description="deleted, by collection")
     searchable: dict[str, int] = Field(description="taken out of search, by collection")
     keys: int = Field(description="idempotency keys deleted")
-    remaining: dict[str, int] = Field(description="left by place, read back afterwards: all 0")
+    remaining: dict[str, int] = Field(
+        description="left by place, read back afterwards: all 0; 1 for a "
+        "cache that could not be looked at"
+    )
     verified: bool = Field(description="the second look found nothing")
     overwritten: bool = Field(description="the store also overwrote the bytes on its disk")
     at: float = Field(description="seconds since the epoch")
@@ -115,7 +137,9 @@ class EnrolOut(_Answer):
     template_ids: list[str] = Field(
         description="one for each template; the live model's first where pictures were given"
     )
-    pictures: list[EnrolledPictureOut]
+    pictures: list[EnrolledPictureOut] = Field(
+        description="one for each picture; empty where the enrolment is repeated"
+    )
     model: TemplateModelOut = Field(description="the live model")
     timing_ms: dict[str, float]
     request_id: str

@@ -49,8 +49,10 @@ class VerifyFields(BaseModel):
     probe_index: IndexField = 0
     reference_index: IndexField = 0
     enhance: bool = Field(True, description="enhance faces that gain by it; false: none")
-    include: Annotated[list[Literal["enhanced"]], BeforeValidator(_listed)] = Field(
-        [], description="what the answer is to hold besides: enhanced faces, as PNG in base64"
+    include: Annotated[list[Literal["enhanced", "aligned"]], BeforeValidator(_listed)] = Field(
+        [],
+        description="what the answer is to hold besides: enhanced faces, aligned faces, as PNG in "
+        "base64",
     )
 
     @model_validator(mode="after")
@@ -141,6 +143,7 @@ def _command(
         model=fields.model,
         enhance=fields.enhance,
         show_enhanced="enhanced" in fields.include,
+        show_aligned="aligned" in fields.include,
     )
 
 

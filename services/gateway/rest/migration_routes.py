@@ -239,5 +239,7 @@ def _plan_out(plan: Plan, request_id: str) -> PlanOut:
         seconds=plan.seconds,
         bytes=plan.bytes,
         warnings=list(plan.warnings),
+        confidences=list(plan.confidences),
+        histograms=judged.histograms,
         request_id=request_id,
     )

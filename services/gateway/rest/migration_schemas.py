@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 
 class _Strict(BaseModel):
@@ -38,7 +38,7 @@ class RunIn(_Strict):
 class LossIn(_Strict):
     """Whether a loss is accepted."""
 
-    accept_loss: bool = Field(False, description="even if subjects would no longer be found")
+    accept_loss: StrictBool = Field(False, description="even if subjects would no longer be found")
 
 
 class MigrationOut(_Strict):
@@ -111,6 +111,14 @@ class PlanOut(_Strict):
     seconds: float = Field(description="that a run will probably take")
     bytes: int = Field(description="that the new templates will probably take")
     warnings: list[str]
+    confidences: list[float] = Field(
+        description="shares of the sample by 40 bins of confidence, from -1 to 1"
+    )
+    histograms: dict[str, list[float]] = Field(
+        description="shares of comparisons of the gallery's templates among themselves, by 60 bins "
+        "of similarity from -1 to 1: 'source genuine', 'source impostor', 'mapped genuine', "
+        "'mapped impostor'; empty where there are none"
+    )
     request_id: str
 
 

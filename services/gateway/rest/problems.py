@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from services.errors import Errors, MienError
 from services.gateway.rest.disconnect import CallerGoneError
@@ -35,7 +36,7 @@ def problem_response(
         error: the error.
         path: of the request.
         request_id: of the request.
-        method: for the metrics, as `_method` tells it.
+        method: for the metrics, as `described_path` tells it.
     """
     kind = error.kind
     problem = ProblemOut(
@@ -54,6 +55,8 @@ def problem_response(
     headers = {HEADER: request_id}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
+    if error.error is Errors.UNAUTHENTICATED:
+        headers["www-authenticate"] = 'Bearer realm="mien"'
     count_request("rest", method, kind.code)
     return JSONResponse(
         problem.model_dump(exclude_none=True),
@@ -72,14 +75,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(CallerGoneError)
     async def _caller_gone(request: Request, error: CallerGoneError) -> Response:
-        count_request("rest", _method(request), "cancelled")
+        count_request("rest", described_path(request.scope), "cancelled")
         return Response(status_code=_CLIENT_CLOSED_REQUEST)  # nobody reads it
 
     @app.exception_handler(HTTPException)
     async def _http_exception(request: Request, error: HTTPException) -> Response:
         kind = _BY_STATUS.get(error.status_code, Errors.MALFORMED_BODY)
         answer = _answer(request, MienError(kind, f"{kind.value.title}."))
-        answer.headers.update(_headers(error.headers))
+        if kind is Errors.METHOD_NOT_ALLOWED:
+            answer.headers["allow"] = ", ".join(_allowed(app, request.scope))
         return answer
 
     @app.exception_handler(ClientDisconnect)
@@ -95,7 +99,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
-        _log.error("request failed", method=_method(request), exc_info=error)
+        _log.error("request failed", method=described_path(request.scope), exc_info=error)
         return _answer(request, MienError(Errors.INTERNAL, "The request failed inside Mien."))
 
 
@@ -127,16 +131,21 @@ def responses(*errors: Errors) -> dict[int | str, dict[str, Any]]:
 _SCHEMA = {"$ref": "#/components/schemas/ProblemOut"}
 
 
-def _headers(given: Mapping[str, str] | None) -> dict[str, str]:
-    """Of a framework error's headers, the one that callers are owed: which methods are allowed."""
-    return {name: value for name, value in (given or {}).items() if name.lower() == "allow"}
+def _allowed(app: FastAPI, scope: Scope) -> list[str]:
+    """The methods of all routes of an address; each route by itself knows only its own."""
+    methods: set[str] = set()
+    for route in app.routes:
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return sorted(methods)
 
 
 def _answer(request: Request, error: MienError) -> Response:
-    return problem_response(error, request.url.path, request.state.request_id, _method(request))
+    path, request_id = request.url.path, request.state.request_id
+    return problem_response(error, path, request_id, described_path(request.scope))
 
 
-def _method(request: Request) -> str:
+def described_path(scope: Scope) -> str:
     """The address as it is described: one as sent may hold an id, or anything, a name included."""
-    described = getattr(request.scope.get("route"), "path", "other")
+    described = getattr(scope.get("route"), "path", "other")
     return _SAME_AS.get(described, described)

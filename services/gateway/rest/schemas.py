@@ -1,26 +1,10 @@
-"""What REST answers look like, and how they are made from the core's answers."""
+"""What REST answers look like."""
 
 from __future__ import annotations
 
-import base64
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from services.gateway import core
-from services.gateway.enhancement import Enhancement
-from services.gateway.faces import Face
-from services.gateway.pipeline import PictureFaces, PreparedFace
-from services.rpc.mien.v1 import model_pb2
-
-_METRICS: dict[int, Literal["cosine", "euclidean"]] = {
-    model_pb2.METRIC_COSINE: "cosine",
-    model_pb2.METRIC_EUCLIDEAN: "euclidean",
-}
-_ORIGINS: dict[int, Literal["native", "mapped"]] = {
-    model_pb2.VECTOR_ORIGIN_NATIVE: "native",
-    model_pb2.VECTOR_ORIGIN_MAPPED: "mapped",
-}
 
 
 class _Answer(BaseModel):
@@ -106,6 +90,10 @@ class ChosenFaceOut(_Answer):
         description="the rule that chose it"
     )
     enhancement: EnhancementOut | None = Field(description="null when there was no face")
+    aligned: str | None = Field(
+        description="the face as PNG of 112 x 112 in base64, cut out as it was measured and before "
+        "any enhancement, if asked for with include=aligned"
+    )
 
 
 class IdentityOut(_Answer):
@@ -216,141 +204,3 @@ class ProblemOut(BaseModel):
     face_count: int | None = None
     subject_id: str | None = None
     retry_after: float | None = None
-
-
-def verify_out(
-    answer: core.Verification, request_id: str, *, show_enhanced: bool = False
-) -> VerifyOut:
-    """Makes the answer to a verification, with the enhanced faces if they are to be shown."""
-    results = [_result(result, show_enhanced) for result in answer.results]
-    first = results[0]
-    return VerifyOut(
-        decision=first.decision,
-        reasons=first.reasons,
-        similarity=first.similarity,
-        reference=first.reference,
-        threshold=first.threshold,
-        fmr=answer.results[0].point.fmr,
-        model=identity_out(answer.identity),
-        probe=chosen_out(answer.probe, answer.probe_enhancement, show_enhanced=show_enhanced),
-        results=results,
-        timing_ms=answer.stopwatch.milliseconds(),
-        request_id=request_id,
-    )
-
-
-def detect_out(answer: PictureFaces, request_id: str) -> DetectOut:
-    """Makes the answer to a detection."""
-    return DetectOut(
-        faces=[face_out(face) for face in answer.faces],
-        face_count=len(answer.faces),
-        width=answer.width,
-        height=answer.height,
-        timing_ms=answer.stopwatch.milliseconds(),
-        request_id=request_id,
-    )
-
-
-def models_out(models: list[model_pb2.ModelInfo]) -> ModelsOut:
-    """Makes the list of served models."""
-    return ModelsOut(models=[_model(model) for model in models])
-
-
-def face_out(face: Face) -> FaceOut:
-    """Makes one face."""
-    x, y, width, height = (round(value, 2) for value in face.detection.box)
-    return FaceOut(
-        box=BoxOut(x=x, y=y, width=width, height=height),
-        score=round(face.detection.score, 4),
-        points=[
-            PointOut(x=round(float(x), 2), y=round(float(y), 2)) for x, y in face.detection.points
-        ],
-        pose=PoseOut(
-            yaw=round(face.pose.yaw, 1),
-            pitch=round(face.pose.pitch, 1),
-            roll=round(face.pose.roll, 1),
-        ),
-        quality=QualityOut(
-            unified=round(face.quality.unified, 1),
-            components={name: round(v, 1) for name, v in face.quality.components.items()},
-        ),
-        modality=face.modality.value,
-        inter_eye_distance=round(face.inter_eye_distance, 2),
-    )
-
-
-def identity_out(identity: model_pb2.ModelIdentity) -> IdentityOut:
-    """Makes a model's identity."""
-    return IdentityOut(
-        name=identity.name,
-        version=identity.version,
-        weights_sha256=identity.weights_sha256,
-        preprocessing_sha256=identity.preprocessing_sha256,
-        origin=_ORIGINS[identity.origin],
-    )
-
-
-def _result(result: core.ReferenceResult, show_enhanced: bool) -> ResultOut:
-    value = result.similarity
-    return ResultOut(
-        decision=result.decision.value,
-        reasons=[str(reason) for reason in result.reasons],
-        similarity=None if value is None else round(value, 6),
-        threshold=round(result.point.threshold, 6),
-        reference=chosen_out(result.reference, result.enhancement, show_enhanced=show_enhanced),
-    )
-
-
-def chosen_out(
-    prepared: PreparedFace, enhancement: Enhancement | None, *, show_enhanced: bool
-) -> ChosenFaceOut:
-    """Makes the face that was taken from a picture."""
-    return ChosenFaceOut(
-        face=None if prepared.face is None else face_out(prepared.face),
-        face_count=prepared.face_count,
-        face_index=prepared.face_index,
-        selection=prepared.choice.selection.value,
-        enhancement=None
-        if enhancement is None
-        else enhancement_out(enhancement, show=show_enhanced),
-    )
-
-
-def enhancement_out(done: Enhancement, *, show: bool) -> EnhancementOut:
-    """Makes what was done to a face."""
-    picture = done.png() if show else None
-    return EnhancementOut(
-        status=done.status.value,
-        eyes_px=round(done.eyes_px, 1),
-        enhancer=done.enhancer or None,
-        enhancer_sha256=done.enhancer_sha256 or None,
-        condition=done.condition,
-        image=None if picture is None else base64.b64encode(picture).decode(),
-    )
-
-
-def _model(model: model_pb2.ModelInfo) -> ModelOut:
-    return ModelOut(
-        identity=identity_out(model.identity),
-        is_default=model.is_default,
-        dimension=model.dimension,
-        metric=_METRICS[model.metric],
-        crop=CropOut(
-            width=model.crop.width,
-            height=model.crop.height,
-            template=model.crop.template,
-            template_scale=model.crop.template_scale,
-        ),
-        thresholds=[
-            ThresholdOut(
-                fmr=threshold.fmr,
-                similarity=round(threshold.similarity, 6),
-                interval=(round(threshold.interval_low, 6), round(threshold.interval_high, 6)),
-            )
-            for threshold in model.thresholds
-        ],
-        licence=model.licence,
-        engine=model.engine,
-        device=model.device,
-        precision=model.precision,
-    )

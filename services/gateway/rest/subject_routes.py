@@ -22,15 +22,23 @@ from services.gateway.rest.gallery_answers import (
     consent_out,
     created_out,
     deletion_out,
+    export_out,
     subject_templates_out,
     subjects_out,
 )
 from services.gateway.rest.gallery_bodies import ConsentBody, SubjectBody
-from services.gateway.rest.gallery_inputs import limit_of, read_consent, read_subject, tenant_of
+from services.gateway.rest.gallery_inputs import (
+    flag_of,
+    limit_of,
+    read_consent,
+    read_subject,
+    tenant_of,
+)
 from services.gateway.rest.gallery_schemas import (
     ConsentOut,
     CreatedOut,
     DeletionOut,
+    ExportOut,
     SubjectsOut,
     SubjectTemplatesOut,
 )
@@ -48,6 +56,16 @@ _PAGING: list[dict[str, Any]] = [
         "in": "query",
         "description": "most subjects in the answer",
         "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    },
+]
+
+
+_VECTORS: list[dict[str, Any]] = [
+    {
+        "name": "vectors",
+        "in": "query",
+        "description": "tell the vectors too; a vector is a face",
+        "schema": {"type": "boolean", "default": False},
     },
 ]
 
@@ -112,6 +130,20 @@ def add_subjects(app: FastAPI, gallery: GalleryGateway) -> None:
     async def get(request: Request, subject_id: str) -> Response:
         found = await gallery.subjects.get(tenant_of(request), subject_id)
         return ok(SUBJECT, subject_templates_out(found, id_of(request)))
+
+    @app.get(
+        f"{SUBJECT}/export",
+        response_model=ExportOut,
+        operation_id="exportSubject",
+        summary="All that is stored of a person: subject, templates, keys, audit records.",
+        tags=["subjects"],
+        responses=problems.responses(*KNOWN),
+        openapi_extra={"parameters": [TENANT_PARAMETER, *_VECTORS]},
+    )
+    async def export(request: Request, subject_id: str) -> Response:
+        vectors = flag_of(request, "vectors")
+        found = await gallery.exporter.export(tenant_of(request), subject_id, vectors=vectors)
+        return ok(f"{SUBJECT}/export", export_out(found, id_of(request)))
 
     @app.delete(
         SUBJECT,

@@ -1,6 +1,7 @@
 """What every gallery must do, asked of both."""
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
@@ -342,3 +343,46 @@ async def test_a_candidate_tells_nothing_of_a_template_that_is_gone(gallery: Gal
         gone.add(await delete(number))
         rows = await asyncio.gather(*(ask() for _ in range(3)))
         assert not gone & {one.subject_id for row in rows for one in row}
+
+
+async def test_the_keys_that_are_kept_for_a_subject_are_told(gallery: Gallery) -> None:
+    await gallery.create_collection(OLD)
+    for view, key in enumerate(("k-2", "k-1")):
+        await gallery.enrol(ACME, [enrolment(1, view=view, key=key)])
+    await gallery.enrol(ACME, [enrolment(2, key="k-3")])
+    assert await gallery.idempotency_keys(ACME, "person-1") == ["k-1", "k-2"]
+    assert await gallery.idempotency_keys("other", "person-1") == []
+    await gallery.delete_subject(ACME, "person-1")
+    assert await gallery.idempotency_keys(ACME, "person-1") == []
+
+
+async def test_an_enrolment_is_found_by_its_key_without_its_templates(gallery: Gallery) -> None:
+    await gallery.create_collection(OLD)
+    wanted = enrolment(1, key="k-1")
+    asked = dataclasses.replace(wanted, templates=[])
+    assert await gallery.enrolled(ACME, asked) is None
+    (first,) = await gallery.enrol(ACME, [wanted])
+    assert await gallery.enrolled(ACME, asked) == dataclasses.replace(first, repeated=True)
+    assert await gallery.enrolled(OTHER, asked) is None
+    assert await gallery.enrolled(ACME, dataclasses.replace(asked, key="")) is None
+    with refused(Errors.IDEMPOTENCY_KEY_REUSED):
+        await gallery.enrolled(ACME, dataclasses.replace(asked, fingerprint="another"))
+    await gallery.delete_subject(ACME, "person-1")
+    assert await gallery.enrolled(ACME, asked) is None
+
+
+async def test_the_edition_changes_with_the_collections_and_with_nothing_else(
+    gallery: Gallery,
+) -> None:
+    editions = [await gallery.edition()]
+    await gallery.create_collection(OLD)
+    editions.append(await gallery.edition())
+    await gallery.enrol(ACME, [enrolment(1)])
+    assert await gallery.edition() == editions[-1]
+    await gallery.create_collection(NEW)
+    editions.append(await gallery.edition())
+    await gallery.switch(NEW)
+    editions.append(await gallery.edition())
+    await gallery.drop_collection(OLD)
+    editions.append(await gallery.edition())
+    assert len(set(editions)) == len(editions)

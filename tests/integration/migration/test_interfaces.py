@@ -77,6 +77,9 @@ def test_a_migration_over_rest_from_plan_to_rollback(served: tuple[Mien, str, Pa
         plan = client.post("/v1/migrations", json={"map": "tiny-map"}).json()
         assert (plan["id"], plan["templates"]) == (name, COUNT)
         assert plan["source"] == "old@1"
+        assert sum(plan["confidences"]) == pytest.approx(1, abs=1e-3)
+        assert plan["histograms"]["mapped genuine"] == []
+        assert sum(plan["histograms"]["mapped impostor"]) == pytest.approx(1, abs=1e-3)
         early = client.post(f"{path}/switch")
         assert (early.status_code, early.json()["code"]) == (409, "migration_behind")
         started = client.post(f"{path}/start", json={"rate": 100}).json()["migration"]
@@ -124,6 +127,8 @@ def test_a_migration_over_grpc(served: tuple[Mien, str, Path]) -> None:
         assert plan.id == name
         assert plan.verdict == migration_pb2.MIGRATION_VERDICT_MIGRATE
         assert not plan.HasField("fnmr_before")
+        assert sum(plan.confidences) == pytest.approx(1, abs=1e-3)
+        assert sum(plan.histograms["source impostor"].shares) == pytest.approx(1, abs=1e-3)
         stub.StartMigration(migration_pb2.StartMigrationRequest(id=name, rate=100))
         paused = stub.PauseMigration(migration_pb2.PauseMigrationRequest(id=name)).migration
         assert paused.state == migration_pb2.MIGRATION_STATE_PAUSED

@@ -305,6 +305,26 @@ async def test_a_run_gives_up_in_the_end_and_says_why(tmp_path: Path) -> None:
         assert await check_mapped(gallery) == 50
 
 
+@pytest.mark.parametrize("state", [State.RUNNING, State.CAUGHT_UP])
+async def test_a_disk_that_is_full_as_a_run_begins_or_ends_does_not_fail_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    async with migrating(tmp_path, 50) as (gallery, migrations, name):
+        stored, left = gallery.put_job, [2]
+
+        async def put_job(job: Job) -> None:
+            if job.state.get("state") == state and left[0]:
+                left[0] -= 1
+                raise MienError(Errors.GALLERY_UNAVAILABLE, "The gallery's database failed.")
+            await stored(job)
+
+        monkeypatch.setattr(gallery, "put_job", put_job)
+        record = await migrations.run(name)
+        assert left == [0]
+        assert record.state is State.CAUGHT_UP
+        assert await check_mapped(gallery) == 50
+
+
 def _lock(file: Path, seconds: float) -> None:
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -28,7 +28,7 @@ from tests.integration.migration.migrating import settings_of
 from tests.integration.pictures import jpeg, portrait
 from tests.tiny_networks import write_map
 
-_SOURCE, _TARGET, _MAP = "sface", "poseface", "faces-map"
+_SOURCE, _TARGET, _MAP, _BACK = "sface", "poseface", "faces-map", "poseface-to-sface"
 
 
 @pytest.fixture
@@ -96,13 +96,23 @@ def _card(network: Path, source: EmbedderCard, target: EmbedderCard) -> dict[str
     }  # fmt: skip
 
 
+@pytest.fixture(params=[(_MAP,), (_MAP, _BACK)], ids=["one way", "and back"])
+def maps(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The maps that are served."""
+    served: tuple[str, ...] = request.param
+    return served
+
+
 @pytest.fixture
-def api(home: Path, obama: bytes, biden: bytes) -> Iterator[httpx.Client]:
+def api(home: Path, maps: tuple[str, ...], obama: bytes, biden: bytes) -> Iterator[httpx.Client]:
     _add_map(home, [obama, biden])
     settings = _settings(home, renew=True, renew_min_quality=0, renew_fpir=0.01, shadow=1.0)
-    first = settings.enrolment.model_copy(update={"model": _SOURCE})
+    changed = {
+        "enrolment": settings.enrolment.model_copy(update={"model": _SOURCE}),
+        "mapping": settings.mapping.model_copy(update={"models": maps}),
+    }
     with (
-        mien_in_thread(settings.model_copy(update={"enrolment": first})) as mien,
+        mien_in_thread(settings.model_copy(update=changed)) as mien,
         mien.client() as client,
     ):
         yield client
@@ -118,7 +128,12 @@ def _first(api: httpx.Client, file: bytes) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_people_enrolled_with_one_model_are_identified_by_the_next_without_their_photographs(
-    api: httpx.Client, obama: bytes, obama2: bytes, biden: bytes, biden2: bytes
+    api: httpx.Client,
+    maps: tuple[str, ...],
+    obama: bytes,
+    obama2: bytes,
+    biden: bytes,
+    biden2: bytes,
 ) -> None:
     for subject, file in (("o", obama), ("b", biden)):
         enrolled = api.post(
@@ -129,7 +144,7 @@ def test_people_enrolled_with_one_model_are_identified_by_the_next_without_their
     assert (decision, before["subject_id"]) == ("known", "o")
     assert before["model"]["name"] == _SOURCE
 
-    plan = api.post("/v1/migrations").json()
+    plan = api.post("/v1/migrations", json={"map": _MAP}).json()
     assert plan["threshold"] is not None
     path = f"/v1/migrations/{plan['id']}"
     api.post(f"{path}/start")
@@ -159,5 +174,10 @@ def test_people_enrolled_with_one_model_are_identified_by_the_next_without_their
 
     assert api.post(f"{path}/rollback").json()["migration"]["state"] == "rolled_back"
     decision, after = _first(api, obama2)
-    assert (decision, after["subject_id"]) == ("known", "o")
-    assert after["similarity"] == pytest.approx(before["similarity"], abs=1e-4)
+    assert (decision, after["subject_id"], after["model"]["name"]) == ("known", "o", _SOURCE)
+    if _BACK in maps:  # the photograph that was shown meanwhile has come back with it
+        assert after["model"]["map"] == f"{_BACK}@1"
+        assert after["similarity"] > before["similarity"]
+    else:
+        assert after["model"]["map"] is None
+        assert after["similarity"] == pytest.approx(before["similarity"], abs=1e-4)

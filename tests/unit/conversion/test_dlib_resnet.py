@@ -18,7 +18,8 @@ from models.conversion import ConversionError, convert
 from models.conversion.dlib_layers import read_network
 from models.conversion.dlib_stream import DlibStream
 from models.zoo import EmbedderCard, Zoo
-from models.zoo.fetch import FetchError, fetch_member
+from models.zoo.errors import FetchError
+from models.zoo.fetch import fetch_member
 from services.embedding.embedder import prepare_crops
 from services.settings import Settings
 from tests.unit.conversion import dlib_writer as dlib_file

@@ -65,10 +65,10 @@ def test_the_map_that_finds_most_people_is_released_and_said_to_be_linear(
 
 def test_of_equally_good_maps_the_smaller_is_released(pairs: Pairs) -> None:
     one = enter(pairs, ridge_of(pairs), 20)
-    large = Entry(replace(one.candidate, kind="mlp", parameters=1000), one.chosen_by, one.judged)
+    large = Entry(replace(one.candidate, kind="mlp", parameters=1000), one.choice, one.judged)
     assert best_of([large, one]) is one
     with pytest.raises(ValueError, match="finite"):
-        best_of([Entry(replace(one.candidate, network=None), float("nan"), None)])
+        best_of([Entry(replace(one.candidate, network=None), None, None)])
 
 
 def test_the_file_gives_what_the_network_gives(done: tuple[Fit, Path], pairs: Pairs) -> None:

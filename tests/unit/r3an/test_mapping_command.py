@@ -62,8 +62,8 @@ def test_a_map_between_two_added_models_is_fitted_released_and_described(
     assert [one["name"] for one in facts["maps"]] == MADE
     released = [one["name"] for one in facts["maps"] if one["released"]]
     assert released == [facts["released"]]
-    best = max(one["calibration_rank1"] for one in facts["maps"])
-    assert facts["maps"][MADE.index(released[0])]["calibration_rank1"] == best
+    best = max(one["calibration"]["rank1"] for one in facts["maps"])
+    assert facts["maps"][MADE.index(released[0])]["calibration"]["rank1"] == best
     same = (fitted / "candidates" / f"{released[0]}.onnx").read_bytes()
     assert (fitted / "map.onnx").read_bytes() == same
     text = (fitted / "README.md").read_text()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.r3an.vectors import NOBODY, SplitOptions, pair_up
+from models.r3an.vectors import NOBODY, Pairs, SplitOptions, pair_up, sides_of
 from models.training.people import People, load_people
 
 OPTIONS = SplitOptions(holdout_nameless=0.4, merge_above=1.0, label_floor=-1.0)
@@ -26,10 +26,14 @@ def vectors(people: People, dimension: int) -> np.ndarray:
     return rng.normal(size=(len(people.faces), 2, dimension)).astype(np.float32)
 
 
+def paired(people: People, source: np.ndarray, target: np.ndarray) -> Pairs:
+    return pair_up(people, sides_of(people, OPTIONS), source, target)
+
+
 def test_nobody_is_in_two_parts_and_the_held_out_are_those_of_all_trainings(
     people: People,
 ) -> None:
-    pairs = pair_up(people, vectors(people, 6), vectors(people, 5), OPTIONS)
+    pairs = paired(people, vectors(people, 6), vectors(people, 5))
     names = np.array(people.faces.people)
     parts = [set(names[rows]) - {""} for rows in (pairs.train, pairs.calibration, pairs.test)]
     assert all(parts)
@@ -46,16 +50,14 @@ def test_a_doubtful_label_neither_judges_nor_says_who_it_is(people: People) -> N
     row = int(people.split.validation[0])
     doubtful = np.zeros(len(people.faces), dtype=np.bool_)
     doubtful[row] = True
-    pairs = pair_up(
-        replace(people, doubtful=doubtful), vectors(people, 6), vectors(people, 5), OPTIONS
-    )
+    pairs = paired(replace(people, doubtful=doubtful), vectors(people, 6), vectors(people, 5))
     assert pairs.person[row] == NOBODY
     assert row not in [*pairs.calibration, *pairs.test, *pairs.train]
 
 
 def test_a_faces_views_stay_together_and_a_nameless_face_is_somebody(people: People) -> None:
     source = vectors(people, 6)
-    pairs = pair_up(people, source, vectors(people, 5), OPTIONS)
+    pairs = paired(people, source, vectors(people, 5))
     given, wanted, who = pairs.learned()
     assert given.shape == (2 * len(pairs.train), 6)
     assert wanted.shape == (2 * len(pairs.train), 5)
@@ -66,6 +68,26 @@ def test_a_faces_views_stay_together_and_a_nameless_face_is_somebody(people: Peo
     assert not set(who[::2][~named].tolist()) & set(pairs.person.tolist())
 
 
+def test_a_blend_is_learned_from_and_is_nobody_else(people: People) -> None:
+    sides = sides_of(people, OPTIONS)
+    rng = np.random.default_rng(1)
+    blends = tuple(
+        rng.normal(size=(len(sides.train), 3, dimension)).astype(np.float32) for dimension in (6, 5)
+    )
+    source, target = vectors(people, 6), vectors(people, 5)
+    plain = pair_up(people, sides, source, target)
+    pairs = pair_up(people, sides, source, target, (blends[0], blends[1]))
+    given, wanted, who = pairs.learned()
+    known = len(plain.learned()[0])
+    np.testing.assert_array_equal(given[:known], plain.learned()[0])
+    np.testing.assert_array_equal(given[known:], blends[0].reshape(-1, 6))
+    np.testing.assert_array_equal(wanted[known:], blends[1].reshape(-1, 5))
+    strangers = set(who[known:].tolist())
+    assert len(strangers) == 3 * len(sides.train)
+    assert not strangers & set(who[:known].tolist())
+    assert pairs.facts()["blends"] == 3
+
+
 def test_a_nameless_face_of_a_held_out_person_is_neither_learned_from_nor_a_distractor(
     people: People,
 ) -> None:
@@ -74,8 +96,8 @@ def test_a_nameless_face_of_a_held_out_person_is_neither_learned_from_nor_a_dist
     nameless = np.flatnonzero(names == "")
     clean = people.clean.clone()
     clean[nameless[::2]] = people.clean[int(people.split.validation[0])]
-    before = pair_up(people, vectors(people, 6), vectors(people, 5), OPTIONS)
-    after = pair_up(replace(people, clean=clean), before.source, before.target, OPTIONS)
+    before = paired(people, vectors(people, 6), vectors(people, 5))
+    after = paired(replace(people, clean=clean), before.source, before.target)
     gone = set(nameless[::2].tolist())
     used = {*before.train.tolist(), *before.distractors.tolist()}
     assert gone <= used

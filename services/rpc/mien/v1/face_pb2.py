@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.rpc.mien.v1 import model_pb2 as mien_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mien/v1/face.proto\x12\x07mien.v1\x1a\x13mien/v1/model.proto\"W\n\x05Image\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12)\n\tselection\x18\x02 \x01(\x0e\x32\x16.mien.v1.FaceSelection\x12\x12\n\nface_index\x18\x03 \x01(\r\":\n\x03\x42ox\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\x12\r\n\x05width\x18\x03 \x01(\x01\x12\x0e\n\x06height\x18\x04 \x01(\x01\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\"0\n\x04Pose\x12\x0b\n\x03yaw\x18\x01 \x01(\x01\x12\r\n\x05pitch\x18\x02 \x01(\x01\x12\x0c\n\x04roll\x18\x03 \x01(\x01\"\x83\x01\n\x07Quality\x12\x0f\n\x07unified\x18\x01 \x01(\x01\x12\x34\n\ncomponents\x18\x02 \x03(\x0b\x32 .mien.v1.Quality.ComponentsEntry\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd1\x01\n\x04\x46\x61\x63\x65\x12\x19\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x0c.mien.v1.Box\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1e\n\x06points\x18\x03 \x03(\x0b\x32\x0e.mien.v1.Point\x12\x1b\n\x04pose\x18\x04 \x01(\x0b\x32\r.mien.v1.Pose\x12!\n\x07quality\x18\x05 \x01(\x0b\x32\x10.mien.v1.Quality\x12#\n\x08modality\x18\x06 \x01(\x0e\x32\x11.mien.v1.Modality\x12\x1a\n\x12inter_eye_distance\x18\x07 \x01(\x01\"\x97\x01\n\x0b\x45nhancement\x12*\n\x06status\x18\x01 \x01(\x0e\x32\x1a.mien.v1.EnhancementStatus\x12\x0f\n\x07\x65yes_px\x18\x02 \x01(\x01\x12\x10\n\x08\x65nhancer\x18\x03 \x01(\t\x12\x17\n\x0f\x65nhancer_sha256\x18\x04 \x01(\t\x12\x11\n\tcondition\x18\x05 \x01(\t\x12\r\n\x05image\x18\x06 \x01(\x0c\"\xa7\x01\n\nChosenFace\x12\x1b\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\r.mien.v1.Face\x12\x12\n\nface_count\x18\x02 \x01(\r\x12\x12\n\nface_index\x18\x03 \x01(\r\x12)\n\tselection\x18\x04 \x01(\x0e\x32\x16.mien.v1.FaceSelection\x12)\n\x0b\x65nhancement\x18\x05 \x01(\x0b\x32\x14.mien.v1.Enhancement\"\xd3\x01\n\rVerifyRequest\x12\x1d\n\x05probe\x18\x01 \x01(\x0b\x32\x0e.mien.v1.Image\x12\"\n\nreferences\x18\x02 \x03(\x0b\x32\x0e.mien.v1.Image\x12\r\n\x03\x66mr\x18\x03 \x01(\x01H\x00\x12\x13\n\tthreshold\x18\x04 \x01(\x01H\x00\x12\r\n\x05model\x18\x05 \x01(\t\x12\x16\n\x0eno_enhancement\x18\x06 \x01(\x08\x12!\n\x07include\x18\x07 \x03(\x0e\x32\x10.mien.v1.IncludeB\x11\n\x0foperating_point\"\xb8\x01\n\x0cVerifyResult\x12#\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x11.mien.v1.Decision\x12 \n\x07reasons\x18\x02 \x03(\x0e\x32\x0f.mien.v1.Reason\x12\x17\n\nsimilarity\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12&\n\treference\x18\x04 \x01(\x0b\x32\x13.mien.v1.ChosenFace\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x42\r\n\x0b_similarity\"\xaf\x02\n\x0eVerifyResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.mien.v1.VerifyResult\x12\"\n\x05probe\x18\x02 \x01(\x0b\x32\x13.mien.v1.ChosenFace\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x10\n\x03\x66mr\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12%\n\x05model\x18\x05 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x38\n\ttiming_ms\x18\x06 \x03(\x0b\x32%.mien.v1.VerifyResponse.TimingMsEntry\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x1a/\n\rTimingMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x06\n\x04_fmr\" \n\rDetectRequest\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\xcc\x01\n\x0e\x44\x65tectResponse\x12\x1c\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\r.mien.v1.Face\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x38\n\ttiming_ms\x18\x04 \x03(\x0b\x32%.mien.v1.DetectResponse.TimingMsEntry\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x1a/\n\rTimingMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x9c\x01\n\rFaceSelection\x12\x1e\n\x1a\x46\x41\x43\x45_SELECTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x41\x43\x45_SELECTION_LARGEST\x10\x01\x12\x18\n\x14\x46\x41\x43\x45_SELECTION_INDEX\x10\x02\x12\x19\n\x15\x46\x41\x43\x45_SELECTION_REFUSE\x10\x03\x12\x1a\n\x16\x46\x41\x43\x45_SELECTION_CENTRAL\x10\x04*^\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x14\n\x10MODALITY_VISIBLE\x10\x01\x12\"\n\x1eMODALITY_NEAR_INFRARED_OR_GREY\x10\x02*j\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x11\n\rDECISION_SAME\x10\x01\x12\x16\n\x12\x44\x45\x43ISION_DIFFERENT\x10\x02\x12\x19\n\x15\x44\x45\x43ISION_INCONCLUSIVE\x10\x03*\xb8\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REASON_NO_FACE_IN_PROBE\x10\x01\x12\x1f\n\x1bREASON_NO_FACE_IN_REFERENCE\x10\x02\x12!\n\x1dREASON_SEVERAL_FACES_IN_PROBE\x10\x03\x12%\n!REASON_SEVERAL_FACES_IN_REFERENCE\x10\x04\x12 \n\x1cREASON_POOR_QUALITY_IN_PROBE\x10\x05\x12$\n REASON_POOR_QUALITY_IN_REFERENCE\x10\x06\x12 \n\x1cREASON_EXTREME_POSE_IN_PROBE\x10\x07\x12$\n REASON_EXTREME_POSE_IN_REFERENCE\x10\x08*\xba\x01\n\x11\x45nhancementStatus\x12\"\n\x1e\x45NHANCEMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45NHANCEMENT_STATUS_APPLIED\x10\x01\x12!\n\x1d\x45NHANCEMENT_STATUS_NOT_NEEDED\x10\x02\x12\x1a\n\x16\x45NHANCEMENT_STATUS_OFF\x10\x03\x12\"\n\x1e\x45NHANCEMENT_STATUS_UNAVAILABLE\x10\x04*8\n\x07Include\x12\x17\n\x13INCLUDE_UNSPECIFIED\x10\x00\x12\x14\n\x10INCLUDE_ENHANCED\x10\x01\x32\x83\x01\n\x0b\x46\x61\x63\x65Service\x12\x39\n\x06Verify\x12\x16.mien.v1.VerifyRequest\x1a\x17.mien.v1.VerifyResponse\x12\x39\n\x06\x44\x65tect\x12\x16.mien.v1.DetectRequest\x1a\x17.mien.v1.DetectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mien/v1/face.proto\x12\x07mien.v1\x1a\x13mien/v1/model.proto\"W\n\x05Image\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12)\n\tselection\x18\x02 \x01(\x0e\x32\x16.mien.v1.FaceSelection\x12\x12\n\nface_index\x18\x03 \x01(\r\":\n\x03\x42ox\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\x12\r\n\x05width\x18\x03 \x01(\x01\x12\x0e\n\x06height\x18\x04 \x01(\x01\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\"0\n\x04Pose\x12\x0b\n\x03yaw\x18\x01 \x01(\x01\x12\r\n\x05pitch\x18\x02 \x01(\x01\x12\x0c\n\x04roll\x18\x03 \x01(\x01\"\x83\x01\n\x07Quality\x12\x0f\n\x07unified\x18\x01 \x01(\x01\x12\x34\n\ncomponents\x18\x02 \x03(\x0b\x32 .mien.v1.Quality.ComponentsEntry\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd1\x01\n\x04\x46\x61\x63\x65\x12\x19\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x0c.mien.v1.Box\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1e\n\x06points\x18\x03 \x03(\x0b\x32\x0e.mien.v1.Point\x12\x1b\n\x04pose\x18\x04 \x01(\x0b\x32\r.mien.v1.Pose\x12!\n\x07quality\x18\x05 \x01(\x0b\x32\x10.mien.v1.Quality\x12#\n\x08modality\x18\x06 \x01(\x0e\x32\x11.mien.v1.Modality\x12\x1a\n\x12inter_eye_distance\x18\x07 \x01(\x01\"\x97\x01\n\x0b\x45nhancement\x12*\n\x06status\x18\x01 \x01(\x0e\x32\x1a.mien.v1.EnhancementStatus\x12\x0f\n\x07\x65yes_px\x18\x02 \x01(\x01\x12\x10\n\x08\x65nhancer\x18\x03 \x01(\t\x12\x17\n\x0f\x65nhancer_sha256\x18\x04 \x01(\t\x12\x11\n\tcondition\x18\x05 \x01(\t\x12\r\n\x05image\x18\x06 \x01(\x0c\"\xb8\x01\n\nChosenFace\x12\x1b\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\r.mien.v1.Face\x12\x12\n\nface_count\x18\x02 \x01(\r\x12\x12\n\nface_index\x18\x03 \x01(\r\x12)\n\tselection\x18\x04 \x01(\x0e\x32\x16.mien.v1.FaceSelection\x12)\n\x0b\x65nhancement\x18\x05 \x01(\x0b\x32\x14.mien.v1.Enhancement\x12\x0f\n\x07\x61ligned\x18\x06 \x01(\x0c\"\xd3\x01\n\rVerifyRequest\x12\x1d\n\x05probe\x18\x01 \x01(\x0b\x32\x0e.mien.v1.Image\x12\"\n\nreferences\x18\x02 \x03(\x0b\x32\x0e.mien.v1.Image\x12\r\n\x03\x66mr\x18\x03 \x01(\x01H\x00\x12\x13\n\tthreshold\x18\x04 \x01(\x01H\x00\x12\r\n\x05model\x18\x05 \x01(\t\x12\x16\n\x0eno_enhancement\x18\x06 \x01(\x08\x12!\n\x07include\x18\x07 \x03(\x0e\x32\x10.mien.v1.IncludeB\x11\n\x0foperating_point\"\xb8\x01\n\x0cVerifyResult\x12#\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x11.mien.v1.Decision\x12 \n\x07reasons\x18\x02 \x03(\x0e\x32\x0f.mien.v1.Reason\x12\x17\n\nsimilarity\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12&\n\treference\x18\x04 \x01(\x0b\x32\x13.mien.v1.ChosenFace\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x42\r\n\x0b_similarity\"\xaf\x02\n\x0eVerifyResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.mien.v1.VerifyResult\x12\"\n\x05probe\x18\x02 \x01(\x0b\x32\x13.mien.v1.ChosenFace\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x10\n\x03\x66mr\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12%\n\x05model\x18\x05 \x01(\x0b\x32\x16.mien.v1.ModelIdentity\x12\x38\n\ttiming_ms\x18\x06 \x03(\x0b\x32%.mien.v1.VerifyResponse.TimingMsEntry\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x1a/\n\rTimingMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x06\n\x04_fmr\" \n\rDetectRequest\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\xcc\x01\n\x0e\x44\x65tectResponse\x12\x1c\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\r.mien.v1.Face\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x38\n\ttiming_ms\x18\x04 \x03(\x0b\x32%.mien.v1.DetectResponse.TimingMsEntry\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x1a/\n\rTimingMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x9c\x01\n\rFaceSelection\x12\x1e\n\x1a\x46\x41\x43\x45_SELECTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x41\x43\x45_SELECTION_LARGEST\x10\x01\x12\x18\n\x14\x46\x41\x43\x45_SELECTION_INDEX\x10\x02\x12\x19\n\x15\x46\x41\x43\x45_SELECTION_REFUSE\x10\x03\x12\x1a\n\x16\x46\x41\x43\x45_SELECTION_CENTRAL\x10\x04*^\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x14\n\x10MODALITY_VISIBLE\x10\x01\x12\"\n\x1eMODALITY_NEAR_INFRARED_OR_GREY\x10\x02*j\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x11\n\rDECISION_SAME\x10\x01\x12\x16\n\x12\x44\x45\x43ISION_DIFFERENT\x10\x02\x12\x19\n\x15\x44\x45\x43ISION_INCONCLUSIVE\x10\x03*\xb8\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REASON_NO_FACE_IN_PROBE\x10\x01\x12\x1f\n\x1bREASON_NO_FACE_IN_REFERENCE\x10\x02\x12!\n\x1dREASON_SEVERAL_FACES_IN_PROBE\x10\x03\x12%\n!REASON_SEVERAL_FACES_IN_REFERENCE\x10\x04\x12 \n\x1cREASON_POOR_QUALITY_IN_PROBE\x10\x05\x12$\n REASON_POOR_QUALITY_IN_REFERENCE\x10\x06\x12 \n\x1cREASON_EXTREME_POSE_IN_PROBE\x10\x07\x12$\n REASON_EXTREME_POSE_IN_REFERENCE\x10\x08*\xba\x01\n\x11\x45nhancementStatus\x12\"\n\x1e\x45NHANCEMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45NHANCEMENT_STATUS_APPLIED\x10\x01\x12!\n\x1d\x45NHANCEMENT_STATUS_NOT_NEEDED\x10\x02\x12\x1a\n\x16\x45NHANCEMENT_STATUS_OFF\x10\x03\x12\"\n\x1e\x45NHANCEMENT_STATUS_UNAVAILABLE\x10\x04*M\n\x07Include\x12\x17\n\x13INCLUDE_UNSPECIFIED\x10\x00\x12\x14\n\x10INCLUDE_ENHANCED\x10\x01\x12\x13\n\x0fINCLUDE_ALIGNED\x10\x02\x32\x83\x01\n\x0b\x46\x61\x63\x65Service\x12\x39\n\x06Verify\x12\x16.mien.v1.VerifyRequest\x1a\x17.mien.v1.VerifyResponse\x12\x39\n\x06\x44\x65tect\x12\x16.mien.v1.DetectRequest\x1a\x17.mien.v1.DetectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYRESPONSE_TIMINGMSENTRY']._serialized_options = b'8\001'
   _globals['_DETECTRESPONSE_TIMINGMSENTRY']._loaded_options = None
   _globals['_DETECTRESPONSE_TIMINGMSENTRY']._serialized_options = b'8\001'
-  _globals['_FACESELECTION']._serialized_start=1901
-  _globals['_FACESELECTION']._serialized_end=2057
-  _globals['_MODALITY']._serialized_start=2059
-  _globals['_MODALITY']._serialized_end=2153
-  _globals['_DECISION']._serialized_start=2155
-  _globals['_DECISION']._serialized_end=2261
-  _globals['_REASON']._serialized_start=2264
-  _globals['_REASON']._serialized_end=2576
-  _globals['_ENHANCEMENTSTATUS']._serialized_start=2579
-  _globals['_ENHANCEMENTSTATUS']._serialized_end=2765
-  _globals['_INCLUDE']._serialized_start=2767
-  _globals['_INCLUDE']._serialized_end=2823
+  _globals['_FACESELECTION']._serialized_start=1918
+  _globals['_FACESELECTION']._serialized_end=2074
+  _globals['_MODALITY']._serialized_start=2076
+  _globals['_MODALITY']._serialized_end=2170
+  _globals['_DECISION']._serialized_start=2172
+  _globals['_DECISION']._serialized_end=2278
+  _globals['_REASON']._serialized_start=2281
+  _globals['_REASON']._serialized_end=2593
+  _globals['_ENHANCEMENTSTATUS']._serialized_start=2596
+  _globals['_ENHANCEMENTSTATUS']._serialized_end=2782
+  _globals['_INCLUDE']._serialized_start=2784
+  _globals['_INCLUDE']._serialized_end=2861
   _globals['_IMAGE']._serialized_start=52
   _globals['_IMAGE']._serialized_end=139
   _globals['_BOX']._serialized_start=141
@@ -67,21 +67,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENHANCEMENT']._serialized_start=629
   _globals['_ENHANCEMENT']._serialized_end=780
   _globals['_CHOSENFACE']._serialized_start=783
-  _globals['_CHOSENFACE']._serialized_end=950
-  _globals['_VERIFYREQUEST']._serialized_start=953
-  _globals['_VERIFYREQUEST']._serialized_end=1164
-  _globals['_VERIFYRESULT']._serialized_start=1167
-  _globals['_VERIFYRESULT']._serialized_end=1351
-  _globals['_VERIFYRESPONSE']._serialized_start=1354
-  _globals['_VERIFYRESPONSE']._serialized_end=1657
-  _globals['_VERIFYRESPONSE_TIMINGMSENTRY']._serialized_start=1602
-  _globals['_VERIFYRESPONSE_TIMINGMSENTRY']._serialized_end=1649
-  _globals['_DETECTREQUEST']._serialized_start=1659
-  _globals['_DETECTREQUEST']._serialized_end=1691
-  _globals['_DETECTRESPONSE']._serialized_start=1694
-  _globals['_DETECTRESPONSE']._serialized_end=1898
-  _globals['_DETECTRESPONSE_TIMINGMSENTRY']._serialized_start=1602
-  _globals['_DETECTRESPONSE_TIMINGMSENTRY']._serialized_end=1649
-  _globals['_FACESERVICE']._serialized_start=2826
-  _globals['_FACESERVICE']._serialized_end=2957
+  _globals['_CHOSENFACE']._serialized_end=967
+  _globals['_VERIFYREQUEST']._serialized_start=970
+  _globals['_VERIFYREQUEST']._serialized_end=1181
+  _globals['_VERIFYRESULT']._serialized_start=1184
+  _globals['_VERIFYRESULT']._serialized_end=1368
+  _globals['_VERIFYRESPONSE']._serialized_start=1371
+  _globals['_VERIFYRESPONSE']._serialized_end=1674
+  _globals['_VERIFYRESPONSE_TIMINGMSENTRY']._serialized_start=1619
+  _globals['_VERIFYRESPONSE_TIMINGMSENTRY']._serialized_end=1666
+  _globals['_DETECTREQUEST']._serialized_start=1676
+  _globals['_DETECTREQUEST']._serialized_end=1708
+  _globals['_DETECTRESPONSE']._serialized_start=1711
+  _globals['_DETECTRESPONSE']._serialized_end=1915
+  _globals['_DETECTRESPONSE_TIMINGMSENTRY']._serialized_start=1619
+  _globals['_DETECTRESPONSE_TIMINGMSENTRY']._serialized_end=1666
+  _globals['_FACESERVICE']._serialized_start=2864
+  _globals['_FACESERVICE']._serialized_end=2995
 # @@protoc_insertion_point(module_scope)

@@ -194,6 +194,8 @@ class _IncludeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Include.Value
     """Nothing."""
     INCLUDE_ENHANCED: _Include.ValueType  # 1
     """The enhanced faces, as pictures."""
+    INCLUDE_ALIGNED: _Include.ValueType  # 2
+    """The aligned faces, as pictures."""
 
 class Include(_Include, metaclass=_IncludeEnumTypeWrapper):
     """What an answer may hold besides."""
@@ -202,6 +204,8 @@ INCLUDE_UNSPECIFIED: Include.ValueType  # 0
 """Nothing."""
 INCLUDE_ENHANCED: Include.ValueType  # 1
 """The enhanced faces, as pictures."""
+INCLUDE_ALIGNED: Include.ValueType  # 2
+"""The aligned faces, as pictures."""
 Global___Include: _TypeAlias = Include  # noqa: Y015
 
 @_typing.final
@@ -483,12 +487,17 @@ class ChosenFace(_message.Message):
     FACE_INDEX_FIELD_NUMBER: _builtins.int
     SELECTION_FIELD_NUMBER: _builtins.int
     ENHANCEMENT_FIELD_NUMBER: _builtins.int
+    ALIGNED_FIELD_NUMBER: _builtins.int
     face_count: _builtins.int
     """How many faces the picture shows."""
     face_index: _builtins.int
     """Index of the chosen face, largest box first."""
     selection: Global___FaceSelection.ValueType
     """The rule that chose it."""
+    aligned: _builtins.bytes
+    """The face as PNG, 112 x 112, cut out on the template that it was measured on, before any
+    enhancement; where the request asked for it.
+    """
     @_builtins.property
     def face(self) -> Global___Face:
         """The face; absent when none was found."""
@@ -505,10 +514,11 @@ class ChosenFace(_message.Message):
         face_index: _builtins.int = ...,
         selection: Global___FaceSelection.ValueType = ...,
         enhancement: Global___Enhancement | None = ...,
+        aligned: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["enhancement", b"enhancement", "face", b"face"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enhancement", b"enhancement", "face", b"face", "face_count", b"face_count", "face_index", b"face_index", "selection", b"selection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aligned", b"aligned", "enhancement", b"enhancement", "face", b"face", "face_count", b"face_count", "face_index", b"face_index", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

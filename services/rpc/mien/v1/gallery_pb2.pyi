@@ -553,6 +553,110 @@ class GetSubjectResponse(_message.Message):
 Global___GetSubjectResponse: _TypeAlias = GetSubjectResponse  # noqa: Y015
 
 @_typing.final
+class ExportSubjectRequest(_message.Message):
+    """Asks for all that is stored of a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """Which subject."""
+    vectors: _builtins.bool
+    """Tell the vectors too; a vector is a face."""
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        vectors: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject_id", b"subject_id", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSubjectRequest: _TypeAlias = ExportSubjectRequest  # noqa: Y015
+
+@_typing.final
+class ExportedTemplate(_message.Message):
+    """A stored template, with its vector if it was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    vector: _builtins.bytes
+    """dimension x 4 bytes: little-endian IEEE 754 single precision; empty unless it was asked for."""
+    @_builtins.property
+    def template(self) -> Global___Template:
+        """All but the vector."""
+
+    def __init__(
+        self,
+        *,
+        template: Global___Template | None = ...,
+        vector: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedTemplate: _TypeAlias = ExportedTemplate  # noqa: Y015
+
+@_typing.final
+class ExportSubjectResponse(_message.Message):
+    """All that is stored of a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEYS_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    EXPORTED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    exported: _builtins.float
+    """Seconds since the epoch."""
+    request_id: _builtins.str
+    """The request's id."""
+    @_builtins.property
+    def subject(self) -> Global___Subject:
+        """The subject itself."""
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedTemplate]:
+        """Of all model versions, oldest first."""
+
+    @_builtins.property
+    def idempotency_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kept so that an enrolment can be repeated safely."""
+
+    @_builtins.property
+    def audit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Records of the audit log that name the subject, by time, each as JSON."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___Subject | None = ...,
+        templates: _abc.Iterable[Global___ExportedTemplate] | None = ...,
+        idempotency_keys: _abc.Iterable[_builtins.str] | None = ...,
+        audit: _abc.Iterable[_builtins.str] | None = ...,
+        exported: _builtins.float = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "exported", b"exported", "idempotency_keys", b"idempotency_keys", "request_id", b"request_id", "subject", b"subject", "templates", b"templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSubjectResponse: _TypeAlias = ExportSubjectResponse  # noqa: Y015
+
+@_typing.final
 class DeleteSubjectRequest(_message.Message):
     """Deletes a subject."""
 
@@ -671,7 +775,9 @@ class DeletionReport(_message.Message):
 
     @_builtins.property
     def remaining(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """What is left by place, read back after the deletion: all 0."""
+        """What is left by place, read back after the deletion: all 0; 1 for a cache that could not be
+        looked at.
+        """
 
     def __init__(
         self,
@@ -991,7 +1097,7 @@ class EnrolResponse(_message.Message):
 
     @_builtins.property
     def pictures(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnrolledPicture]:
-        """One for each picture, in their order."""
+        """One for each picture, in their order; none where the enrolment is repeated."""
 
     @_builtins.property
     def model(self) -> _model_pb2.ModelIdentity:

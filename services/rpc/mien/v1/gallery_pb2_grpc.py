@@ -61,6 +61,11 @@ class GalleryServiceStub:
                 request_serializer=mien_dot_v1_dot_gallery__pb2.DeleteSubjectRequest.SerializeToString,
                 response_deserializer=mien_dot_v1_dot_gallery__pb2.DeleteSubjectResponse.FromString,
                 _registered_method=True)
+        self.ExportSubject = channel.unary_unary(
+                '/mien.v1.GalleryService/ExportSubject',
+                request_serializer=mien_dot_v1_dot_gallery__pb2.ExportSubjectRequest.SerializeToString,
+                response_deserializer=mien_dot_v1_dot_gallery__pb2.ExportSubjectResponse.FromString,
+                _registered_method=True)
         self.SetConsent = channel.unary_unary(
                 '/mien.v1.GalleryService/SetConsent',
                 request_serializer=mien_dot_v1_dot_gallery__pb2.SetConsentRequest.SerializeToString,
@@ -128,6 +133,13 @@ class GalleryServiceServicer:
 
     def DeleteSubject(self, request, context):
         """Deletes every trace of a subject, and tells what a second look found.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSubject(self, request, context):
+        """All that is stored of a person: subject, templates, idempotency keys, audit records.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +215,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.DeleteSubject,
                     request_deserializer=mien_dot_v1_dot_gallery__pb2.DeleteSubjectRequest.FromString,
                     response_serializer=mien_dot_v1_dot_gallery__pb2.DeleteSubjectResponse.SerializeToString,
+            ),
+            'ExportSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportSubject,
+                    request_deserializer=mien_dot_v1_dot_gallery__pb2.ExportSubjectRequest.FromString,
+                    response_serializer=mien_dot_v1_dot_gallery__pb2.ExportSubjectResponse.SerializeToString,
             ),
             'SetConsent': grpc.unary_unary_rpc_method_handler(
                     servicer.SetConsent,
@@ -372,6 +389,33 @@ class GalleryService:
             '/mien.v1.GalleryService/DeleteSubject',
             mien_dot_v1_dot_gallery__pb2.DeleteSubjectRequest.SerializeToString,
             mien_dot_v1_dot_gallery__pb2.DeleteSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mien.v1.GalleryService/ExportSubject',
+            mien_dot_v1_dot_gallery__pb2.ExportSubjectRequest.SerializeToString,
+            mien_dot_v1_dot_gallery__pb2.ExportSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class GalleryServiceStub:
     """One subject with its templates (without their vectors)."""
     DeleteSubject: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.DeleteSubjectRequest, _gallery_pb2.DeleteSubjectResponse]
     """Deletes every trace of a subject, and tells what a second look found."""
+    ExportSubject: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ExportSubjectRequest, _gallery_pb2.ExportSubjectResponse]
+    """All that is stored of a person: subject, templates, idempotency keys, audit records."""
     SetConsent: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.SetConsentRequest, _gallery_pb2.SetConsentResponse]
     """Withdraws consent, or gives it again: templates leave search and come back."""
     DeleteTemplate: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.DeleteTemplateRequest, _gallery_pb2.DeleteTemplateResponse]
@@ -77,6 +79,8 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """One subject with its templates (without their vectors)."""
     DeleteSubject: _aio.UnaryUnaryMultiCallable[_gallery_pb2.DeleteSubjectRequest, _gallery_pb2.DeleteSubjectResponse]  # type: ignore[assignment]
     """Deletes every trace of a subject, and tells what a second look found."""
+    ExportSubject: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ExportSubjectRequest, _gallery_pb2.ExportSubjectResponse]  # type: ignore[assignment]
+    """All that is stored of a person: subject, templates, idempotency keys, audit records."""
     SetConsent: _aio.UnaryUnaryMultiCallable[_gallery_pb2.SetConsentRequest, _gallery_pb2.SetConsentResponse]  # type: ignore[assignment]
     """Withdraws consent, or gives it again: templates leave search and come back."""
     DeleteTemplate: _aio.UnaryUnaryMultiCallable[_gallery_pb2.DeleteTemplateRequest, _gallery_pb2.DeleteTemplateResponse]  # type: ignore[assignment]
@@ -136,6 +140,14 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_pb2.DeleteSubjectResponse, _abc.Awaitable[_gallery_pb2.DeleteSubjectResponse]]:
         """Deletes every trace of a subject, and tells what a second look found."""
+
+    @_abc_1.abstractmethod
+    def ExportSubject(
+        self,
+        request: _gallery_pb2.ExportSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.ExportSubjectResponse, _abc.Awaitable[_gallery_pb2.ExportSubjectResponse]]:
+        """All that is stored of a person: subject, templates, idempotency keys, audit records."""
 
     @_abc_1.abstractmethod
     def SetConsent(

@@ -224,6 +224,27 @@ class MigrationPlan(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HistogramsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___ScoreHistogram: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___ScoreHistogram | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     BASIS_FIELD_NUMBER: _builtins.int
@@ -246,6 +267,8 @@ class MigrationPlan(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CONFIDENCES_FIELD_NUMBER: _builtins.int
+    HISTOGRAMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the migration."""
     verdict: Global___MigrationVerdict.ValueType
@@ -294,6 +317,16 @@ class MigrationPlan(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What to know before."""
 
+    @_builtins.property
+    def confidences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the sample by 40 bins of confidence, from -1 to 1."""
+
+    @_builtins.property
+    def histograms(self) -> _containers.MessageMap[_builtins.str, Global___ScoreHistogram]:
+        """Comparisons of the gallery's templates among themselves, before the map ("source") and after it
+        ("mapped"): "source genuine", "source impostor", "mapped genuine", "mapped impostor".
+        """
+
     def __init__(
         self,
         *,
@@ -319,10 +352,12 @@ class MigrationPlan(_message.Message):
         seconds: _builtins.float = ...,
         bytes: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        confidences: _abc.Iterable[_builtins.float] | None = ...,
+        histograms: _abc.Mapping[_builtins.str, Global___ScoreHistogram] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fmr_at_card", b"_fmr_at_card", "_fnmr_before", b"_fnmr_before", "_fnmr_expected", b"_fnmr_expected", "_fnmr_mapped", b"_fnmr_mapped", "_threshold", b"_threshold", "fmr_at_card", b"fmr_at_card", "fnmr_before", b"fnmr_before", "fnmr_expected", b"fnmr_expected", "fnmr_mapped", b"fnmr_mapped", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fmr_at_card", b"_fmr_at_card", "_fnmr_before", b"_fnmr_before", "_fnmr_expected", b"_fnmr_expected", "_fnmr_mapped", b"_fnmr_mapped", "_threshold", b"_threshold", "basis", b"basis", "bytes", b"bytes", "fmr", b"fmr", "fmr_at_card", b"fmr_at_card", "fnmr_before", b"fnmr_before", "fnmr_expected", b"fnmr_expected", "fnmr_mapped", b"fnmr_mapped", "id", b"id", "looked_at", b"looked_at", "map", b"map", "mean_confidence", b"mean_confidence", "second_hand", b"second_hand", "seconds", b"seconds", "source", b"source", "target", b"target", "templates", b"templates", "threshold", b"threshold", "verdict", b"verdict", "warnings", b"warnings", "weak", b"weak", "weak_below", b"weak_below", "weak_share", b"weak_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fmr_at_card", b"_fmr_at_card", "_fnmr_before", b"_fnmr_before", "_fnmr_expected", b"_fnmr_expected", "_fnmr_mapped", b"_fnmr_mapped", "_threshold", b"_threshold", "basis", b"basis", "bytes", b"bytes", "confidences", b"confidences", "fmr", b"fmr", "fmr_at_card", b"fmr_at_card", "fnmr_before", b"fnmr_before", "fnmr_expected", b"fnmr_expected", "fnmr_mapped", b"fnmr_mapped", "histograms", b"histograms", "id", b"id", "looked_at", b"looked_at", "map", b"map", "mean_confidence", b"mean_confidence", "second_hand", b"second_hand", "seconds", b"seconds", "source", b"source", "target", b"target", "templates", b"templates", "threshold", b"threshold", "verdict", b"verdict", "warnings", b"warnings", "weak", b"weak", "weak_below", b"weak_below", "weak_share", b"weak_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fmr_at_card: _TypeAlias = _typing.Literal["fmr_at_card"]  # noqa: Y015
     _WhichOneofArgType__fmr_at_card: _TypeAlias = _typing.Literal["_fmr_at_card", b"_fmr_at_card"]  # noqa: Y015
@@ -346,6 +381,30 @@ class MigrationPlan(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___MigrationPlan: _TypeAlias = MigrationPlan  # noqa: Y015
+
+@_typing.final
+class ScoreHistogram(_message.Message):
+    """How similarities are spread."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the comparisons by 60 bins of similarity, from -1 to 1; empty where there are none."""
+
+    def __init__(
+        self,
+        *,
+        shares: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreHistogram: _TypeAlias = ScoreHistogram  # noqa: Y015
 
 @_typing.final
 class PlanMigrationRequest(_message.Message):

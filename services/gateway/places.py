@@ -1,0 +1,78 @@
+"""Places for requests at work: many for a bunch of callers, few for as long as too many come."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_SUDDEN = 1 / 3  # of the places, which a bunch may take at once
+_GROWTH = 0.43  # places more for each request that was answered since the bunch began
+_SIGNS, _SIGN_SECONDS = 4, 0.15  # so many refusals in so little time are overload
+_CALM_SECONDS = 0.25  # without a refusal: overload is over
+
+
+class Places:
+    """Tells bunches of requests from overload, and keeps quick what overload lets in.
+
+    Requests come in bunches even where Mien could do more than are asked of it, and a bunch waits.
+    Where twice as many come as can be done, one more waits for each that is answered; where a
+    fifth less come, hardly ever so many. So a bunch may take a share of the places at once, and
+    more as requests are answered. What does not fit is refused. If that happens again and again,
+    it is overload: whoever waited would only wait behind others, so no more than ``sustained``
+    requests are at work at once until nobody has had to be refused for a while.
+
+    Args:
+        most: places.
+        sustained: places under overload; with ``most`` or more there is no such distinction.
+        clock: seconds, ever rising.
+    """
+
+    def __init__(
+        self, most: int, sustained: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most, self._sustained = most, min(most, sustained)
+        self._sudden = max(self._sustained, round(_SUDDEN * most))
+        self._clock = clock
+        self._requests = self._streams = 0
+        self._answered = 0  # since more than `sustained` have been at work
+        self._refused: deque[float] = deque(maxlen=_SIGNS)  # when
+        self._overload = False
+
+    def are_full(self) -> bool:
+        """Whether the next request has to be refused; it is taken to be, if so."""
+        now = self._clock()
+        if self._overload and now - self._refused[-1] > _CALM_SECONDS:
+            self._overload = False
+        taken = self._requests + self._streams
+        full = taken >= self._most or self._requests >= self._at_once()
+        if full:
+            self._refused.append(now)
+            often = len(self._refused) == _SIGNS and now - self._refused[0] <= _SIGN_SECONDS
+            self._overload = self._overload or often
+        return full
+
+    def _at_once(self) -> float:
+        if self._overload:
+            return self._sustained
+        return self._sudden + _GROWTH * self._answered
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Keeps one taken by a request."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self._answered = self._answered + 1 if self._requests > self._sustained else 0
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Keeps one taken by a stream, which lasts: overload is not told by it."""
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1

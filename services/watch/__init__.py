@@ -1,0 +1,1 @@
+"""The reference client of the camera service: pictures from cameras and files in, events out."""
