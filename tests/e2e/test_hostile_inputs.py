@@ -8,7 +8,7 @@ import gc
 import http.client
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -23,6 +23,7 @@ from tests.integration.harness import MienProcess, code_of
 from tests.integration.pictures import jpeg, portrait
 
 _MEMORY_SLACK = 60 * 1024 * 1024
+_ROUNDS = 3
 _FAIR_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -42,33 +43,12 @@ def server(
         yield process.wait_until_ready(), path
 
 
-@contextlib.contextmanager
-def unharmed(server: tuple[MienProcess, Path], portraits: Path) -> Iterator[MienProcess]:
-    """The process lives, has given its memory back, works, and logged no failure."""
-    process, log = server
-    good = {
-        "probe": jpeg(portrait(portraits, "obama.jpg")),
-        "reference": jpeg(portrait(portraits, "obama2.jpg")),
-    }
-    with process.mien.client() as client, process.mien.faces() as stub:
-        large = encoded(gradient(2000, 1500), "BMP")
-        for _ in range(3):  # the allocator keeps what ordinary work has needed once
-            client.post("/v1/verify", files={"probe": large, "reference": large})
-            picture = face_pb2.Image(content=large)
-            stub.Verify(face_pb2.VerifyRequest(probe=picture, references=[picture]))
-            assert client.post("/v1/verify", files=good).json()["decision"] == "same"
-        logged = log.stat().st_size
-        before = _resident(process)
-        yield process
-        assert process.process.poll() is None, "the process has ended"
-        assert client.post("/v1/verify", files=good).json()["decision"] == "same"
-        deadline = time.monotonic() + 10
-        while (after := _resident(process)) > before + _MEMORY_SLACK:
-            assert time.monotonic() < deadline, f"{(after - before) >> 20} MB were kept"
-            time.sleep(0.5)
-    text = log.read_bytes()[logged:].decode(errors="replace")
-    assert "Traceback" not in text, text[-5000:]
-    assert PICTURE[:40] not in text
+def _settled(process: MienProcess, enough: int) -> int:
+    """Bytes that the process holds, as soon as they are few enough, or after some seconds."""
+    deadline = time.monotonic() + 10
+    while (held := _resident(process)) > enough and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return held
 
 
 def _resident(process: MienProcess) -> int:
@@ -97,9 +77,9 @@ def test_there_are_enough_of_them() -> None:
     assert len(list(messages())) >= 40
 
 
-def test_hostile_pictures_over_rest(server: tuple[MienProcess, Path], portraits: Path) -> None:
+def _pictures_over_rest(process: MienProcess) -> list[str]:
     faults: list[str] = []
-    with unharmed(server, portraits) as process, process.mien.client() as client:
+    with process.mien.client() as client:
         for number, image in enumerate(hostile_images()):
             if number % 2:
                 response = client.post("/v1/detect", files={"image": ("x", image.data)})
@@ -107,12 +87,12 @@ def test_hostile_pictures_over_rest(server: tuple[MienProcess, Path], portraits:
                 files = {"probe": ("x", GOOD), "reference": ("y", image.data)}
                 response = client.post("/v1/verify", files=files)
             _check(image.name, response, faults)
-        assert not faults, "\n".join(faults)
+    return faults
 
 
-def test_hostile_pictures_over_grpc(server: tuple[MienProcess, Path], portraits: Path) -> None:
+def _pictures_over_grpc(process: MienProcess) -> list[str]:
     faults: list[str] = []
-    with unharmed(server, portraits) as process, process.mien.faces() as stub:
+    with process.mien.faces() as stub:
         for number, image in enumerate(hostile_images()):
             try:
                 if number % 2:
@@ -127,28 +107,25 @@ def test_hostile_pictures_over_grpc(server: tuple[MienProcess, Path], portraits:
                     faults.append(f"{image.name}: {error}")
             else:
                 faults.append(f"{image.name}: was accepted")
-        assert not faults, "\n".join(faults)
+    return faults
 
 
-def test_hostile_bodies(server: tuple[MienProcess, Path], portraits: Path) -> None:
+def _bodies(process: MienProcess) -> list[str]:
     faults: list[str] = []
-    with unharmed(server, portraits) as process:
-        for body in BODIES:
-            connection = http.client.HTTPConnection("127.0.0.1", process.http_port, timeout=60)
-            headers = {name: value.encode("latin-1") for name, value in body.headers.items()}
-            connection.request("POST", body.path, body.content, headers)
-            answer = connection.getresponse()
-            response = httpx.Response(
-                answer.status, headers=answer.getheaders(), content=answer.read()
-            )
-            connection.close()
-            _check(body.name, response, faults)
-        assert not faults, "\n".join(faults)
+    for body in BODIES:
+        connection = http.client.HTTPConnection("127.0.0.1", process.http_port, timeout=60)
+        headers = {name: value.encode("latin-1") for name, value in body.headers.items()}
+        connection.request("POST", body.path, body.content, headers)
+        answer = connection.getresponse()
+        response = httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+        connection.close()
+        _check(body.name, response, faults)
+    return faults
 
 
-def test_hostile_messages(server: tuple[MienProcess, Path], portraits: Path) -> None:
+def _messages(process: MienProcess) -> list[str]:
     faults: list[str] = []
-    with unharmed(server, portraits) as process, process.mien.channel() as channel:
+    with process.mien.channel() as channel:
         for name, method, data in messages():
             call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
                 f"/mien.v1.FaceService/{method}"
@@ -160,7 +137,7 @@ def test_hostile_messages(server: tuple[MienProcess, Path], portraits: Path) -> 
                     faults.append(f"{method}, {name}: {error}")
             else:
                 faults.append(f"{method}, {name}: was accepted")
-        assert not faults, "\n".join(faults)
+    return faults
 
 
 def _end(connection: socket.socket) -> None:
@@ -172,41 +149,86 @@ def _end(connection: socket.socket) -> None:
             raise
 
 
-def test_what_is_no_http(server: tuple[MienProcess, Path], portraits: Path) -> None:
+def _what_is_no_http(process: MienProcess) -> list[str]:
     head = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\n"
     faults = []
-    with unharmed(server, portraits) as process:
-        for sent in (
-            b"hello\r\n\r\n",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-            b"GET / HTTP/9.9\r\n\r\n",
-            b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
-            head + b"Content-Length: -1\r\n\r\n",
-            head + b"Content-Length: many\r\n\r\n",
-            head + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
-            head + b"Content-Length: 4000000000\r\n\r\n",
-            head + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            head + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-            head + b"X-Null: \0\r\n\r\n",
-            head + b"X-Long: " + b"x" * 1_000_000 + b"\r\n\r\n",
-        ):
-            with socket.create_connection(("127.0.0.1", process.http_port), timeout=20) as raw:
-                with contextlib.suppress(ConnectionError):
-                    raw.sendall(sent)
-                    _end(raw)
-                answer = b""
-                with contextlib.suppress(ConnectionError):
-                    answer = raw.recv(65536)
-            if answer and not answer.startswith(b"HTTP/1.1 4"):
-                faults.append(f"{sent[:60]!r}: {answer[:100]!r}")
-        assert not faults, "\n".join(faults)
+    for sent in (
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        head + b"Content-Length: -1\r\n\r\n",
+        head + b"Content-Length: many\r\n\r\n",
+        head + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        head + b"Content-Length: 4000000000\r\n\r\n",
+        head + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        head + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        head + b"X-Null: \0\r\n\r\n",
+        head + b"X-Long: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", process.http_port), timeout=20) as raw:
+            with contextlib.suppress(ConnectionError):
+                raw.sendall(sent)
+                _end(raw)
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                answer = raw.recv(65536)
+        if answer and not answer.startswith(b"HTTP/1.1 4"):
+            faults.append(f"{sent[:60]!r}: {answer[:100]!r}")
+    return faults
 
 
-def test_callers_who_leave_in_the_middle(server: tuple[MienProcess, Path], portraits: Path) -> None:
+def _callers_who_leave_in_the_middle(process: MienProcess) -> list[str]:
     head = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
-    with unharmed(server, portraits) as process:
-        for number in range(50):
-            with socket.create_connection(("127.0.0.1", process.http_port), timeout=20) as raw:
-                kind = FORM if number % 2 else JSON
-                raw.sendall(head + b"Content-Type: " + kind["content-type"].encode() + b"\r\n\r\n")
-                raw.sendall(PARTS)
+    for number in range(50):
+        with socket.create_connection(("127.0.0.1", process.http_port), timeout=20) as raw:
+            kind = FORM if number % 2 else JSON
+            raw.sendall(head + b"Content-Type: " + kind["content-type"].encode() + b"\r\n\r\n")
+            raw.sendall(PARTS)
+    return []
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        _pictures_over_rest,
+        _pictures_over_grpc,
+        _bodies,
+        _messages,
+        _what_is_no_http,
+        _callers_who_leave_in_the_middle,
+    ],
+)
+def test_whatever_is_sent_does_no_harm(
+    server: tuple[MienProcess, Path], portraits: Path, send: Callable[[MienProcess], list[str]]
+) -> None:
+    """Fair answers, no failure in the log, and a process that lives, works and gives memory back.
+
+    What the allocator keeps of a first round, in the arenas of the threads that served it, is not
+    counted: memory that leaks is lost in every round.
+    """
+    process, log = server
+    good = {
+        "probe": jpeg(portrait(portraits, "obama.jpg")),
+        "reference": jpeg(portrait(portraits, "obama2.jpg")),
+    }
+    with process.mien.client() as client, process.mien.faces() as stub:
+        large = encoded(gradient(2000, 1500), "BMP")
+        for _ in range(3):  # the allocator keeps what ordinary work has needed once
+            client.post("/v1/verify", files={"probe": large, "reference": large})
+            picture = face_pb2.Image(content=large)
+            stub.Verify(face_pb2.VerifyRequest(probe=picture, references=[picture]))
+            assert client.post("/v1/verify", files=good).json()["decision"] == "same"
+        logged = log.stat().st_size
+        kept: list[int] = []
+        while not kept or (kept[-1] > _MEMORY_SLACK and len(kept) < _ROUNDS):
+            before = _resident(process)
+            faults = send(process)
+            assert not faults, "\n".join(faults)
+            assert process.process.poll() is None, "the process has ended"
+            assert client.post("/v1/verify", files=good).json()["decision"] == "same"
+            kept.append(_settled(process, before + _MEMORY_SLACK) - before)
+    assert kept[-1] <= _MEMORY_SLACK, f"each round kept {[size >> 20 for size in kept]} MB"
+    text = log.read_bytes()[logged:].decode(errors="replace")
+    assert "Traceback" not in text, text[-5000:]
+    assert PICTURE[:40] not in text
