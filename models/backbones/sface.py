@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
+from models.backbones.stored import stored_arrays
 from models.backbones.trunk import Trunk, affine_of, channels_last
 
 INPUT_MEAN = 127.5
@@ -137,7 +137,7 @@ def load_sface(backbone: SFaceBackbone, path: Path) -> None:
         ValueError: the file holds other layers than SFace's.
     """
     graph = onnx.load(str(path)).graph
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    arrays = stored_arrays(graph)
     nodes = list(graph.node)
     convs = [node for node in nodes if node.op_type == "Conv"]
     norms = [node for node in nodes if node.op_type == "BatchNormalization"]
@@ -163,10 +163,7 @@ def load_folded(backbone: SFaceBackbone, path: Path) -> None:
         ValueError: the file holds other layers than SFace's.
     """
     graph = onnx.load(str(path)).graph
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in arrays:  # weights stored in half precision
-            arrays[node.output[0]] = arrays[node.input[0]]
+    arrays = stored_arrays(graph)
     convs = [node for node in graph.node if node.op_type == "Conv"]
     acts = [node for node in graph.node if node.op_type == "PRelu"]
     dense = [node for node in graph.node if node.op_type == "Gemm"]

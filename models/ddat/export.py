@@ -8,7 +8,6 @@ written too, as an embedder: `data` (B,3,112,112), RGB, 0-255, to `embedding` (B
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +34,7 @@ from models.training.onnx_export import Precision, sample_pictures, write_onnx
 from models.training.people import load_people
 from models.training.verifier import load_frozen
 from models.zoo.enhancer_card import helps_below
+from models.zoo.fetch import file_sha256
 
 MODEL_FILE, VERIFIER_FILE = "ddat.onnx", "verifier.onnx"
 CURVE_FILE, CURVE_PICTURE = "curve.json", "curve.png"
@@ -71,7 +71,7 @@ def load_verifier(run: Path, options: TrainOptions, start: Path) -> Verifier:
         typer.BadParameter: it is another file.
     """
     begun: str = json.loads((run / RECORD).read_text())["teacher_sha256"]
-    if begun != hashlib.sha256(start.read_bytes()).hexdigest():
+    if begun != file_sha256(start):
         raise typer.BadParameter(f"{start.name} is not the file that the run began from")
     state = load_checkpoint(run / CHECKPOINT)["verifier"]
     verifier = Verifier(start, state["centres"], options.verifier_stages, options.scale)
@@ -88,7 +88,7 @@ def curve_facts(measured: Measured, options: TrainOptions, teacher: Path) -> dic
     ]
     return {
         "verifier": teacher.name,
-        "verifier_sha256": hashlib.sha256(teacher.read_bytes()).hexdigest(),
+        "verifier_sha256": file_sha256(teacher),
         "upsampling": options.upsampling,
         "full_side": FULL_SIDE,
         "simulated": True,

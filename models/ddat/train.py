@@ -6,7 +6,6 @@ command goes on from there, step for step as if it had not stopped.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from models.training.loop import Run, TrainingError
 from models.training.people import People, load_people
 from models.training.sheets import write_sheet
 from models.training.teacher import class_centres
+from models.zoo.fetch import file_sha256
 
 LOSSES = [
     "total", "l1", "identity", "feature", "consistency", "consistency_target", "classification",
@@ -122,7 +122,7 @@ class Trainer(Run[Batch]):
                 "steps": self.steps,
                 "steps_per_epoch": self.batches.steps_per_epoch,
                 "device": self.device.type,
-                "teacher_sha256": hashlib.sha256(start.read_bytes()).hexdigest(),
+                "teacher_sha256": file_sha256(start),
                 **self.people.facts(),
                 **self.domains.facts(),
             },

@@ -14,6 +14,7 @@ from models.nir_cyclegan.options import (
     TrainOptions,
     profile_options,
 )
+from models.nir_cyclegan.pictures import Operation
 from models.nir_cyclegan.train import Trainer
 from models.training.options_cli import (
     CacheOption,
@@ -34,6 +35,10 @@ VggOption = Annotated[
         exists=True, dir_okay=False, help="VGG16's state dict; else perception by the teacher"
     ),
 ]
+BeginOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="exported file to begin with, not with chance"),
+]
 InfraredOption = Annotated[
     Path | None,
     typer.Option(
@@ -53,6 +58,8 @@ def _train(
     cache: CacheOption = None,
     vgg16: VggOption = None,
     nir_data: InfraredOption = None,
+    nir2vis: BeginOption = None,
+    vis2nir: BeginOption = None,
     options_from: OptionsFromOption = None,
     **values: Any,
 ) -> None:
@@ -64,8 +71,10 @@ def _train(
         options_from,
         values,
     )
+    files: dict[Operation, Path | None] = {"nir2vis": nir2vis, "vis2nir": vis2nir}
+    begin = {operation: path for operation, path in files.items() if path is not None}
     with told_errors("nir-cyclegan"):
-        Trainer(options, data, out, cache or out / "cache", start, vgg16, nir_data).run()
+        Trainer(options, data, out, cache or out / "cache", start, vgg16, nir_data, begin).run()
 
 
 train = with_options(_train, TrainOptions, GPU_CHANGES)

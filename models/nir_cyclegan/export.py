@@ -7,7 +7,6 @@ equalised before it goes in exactly where `gain.json` says so (`pictures.equalis
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +30,7 @@ from models.training.onnx_export import Precision, sample_pictures, write_onnx
 from models.training.people import load_people
 from models.training.verifier import load_frozen
 from models.zoo.enhancer_card import GainPoint, helps_from
+from models.zoo.fetch import file_sha256
 
 MODEL_FILES: dict[Operation, str] = {"nir2vis": "nir2vis.onnx", "vis2nir": "vis2nir.onnx"}
 GAIN_FILE = "gain.json"
@@ -87,7 +87,7 @@ def gain_facts(measured: Measured, points: list[GainPoint], verifier: Path) -> d
     """One verifier's figures as a card keeps them: rates as fractions, NaN as null."""
     return {
         "verifier": verifier.name,
-        "verifier_sha256": hashlib.sha256(verifier.read_bytes()).hexdigest(),
+        "verifier_sha256": file_sha256(verifier),
         "simulated": True,
         "probe": "one face of each pair turned to the domain, the other visible; all pairs of "
         "held-out people",

@@ -7,11 +7,19 @@ discriminator of 70x70 patches is DDAT's.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from models.backbones.stored import stored_arrays
 from models.ddat.network import initialise
+
+EXPORTED_AS = "generator"
+"""Where an exported file holds a generator: its name in `Served`."""
 
 
 def _unit(conv: nn.Module, channels: int) -> list[nn.Module]:
@@ -98,6 +106,23 @@ class Served(nn.Module):
         if self.share < 1:
             made = torch.lerp(image, made, self.share)
         return grey_of(made) if self.grey else made
+
+
+def load_generator(generator: Generator, path: Path) -> None:
+    """Gives a generator the weights of an exported file.
+
+    Raises:
+        ValueError: the file holds another network, or one of another width or depth.
+    """
+    stored = stored_arrays(onnx.load(str(path)).graph)
+    state = generator.state_dict()
+    found = {}
+    for name, old in state.items():
+        array = stored.get(f"{EXPORTED_AS}.{name}")
+        if array is None or array.shape != tuple(old.shape):
+            raise ValueError(f"{path.name} is no generator of this width and depth: {name}")
+        found[name] = torch.from_numpy(array.astype(np.float32))
+    generator.load_state_dict(found)
 
 
 def grey_of(images: Tensor) -> Tensor:

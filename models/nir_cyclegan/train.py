@@ -6,9 +6,8 @@ command goes on from there, step for step as if it had not stopped.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,20 @@ from models.ddat.network import Discriminator
 from models.nir_cyclegan.batches import Batch, Batches
 from models.nir_cyclegan.figures import FIGURES, measured_table
 from models.nir_cyclegan.game import Game, Networks
-from models.nir_cyclegan.network import Generator, Served
+from models.nir_cyclegan.network import Generator, Served, load_generator
 from models.nir_cyclegan.options import TrainOptions
 from models.nir_cyclegan.perception import FaceEyes, load_vgg16
+from models.nir_cyclegan.pictures import Operation
 from models.nir_cyclegan.report import Examination, Translators
 from models.nir_cyclegan.sheets import sheet_faces
 from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
 from models.training.faces import Faces, Ints, Split, load_faces, split_people
-from models.training.loop import Run
+from models.training.loop import Run, TrainingError
 from models.training.people import People, load_people
 from models.training.sheets import write_sheet
+from models.zoo.fetch import file_sha256
 
 LOSSES = [
     "total", "cycle_vis", "cycle_nir", "perceptual", "cycle_identity", "identity", "feature",
@@ -67,6 +68,8 @@ class Trainer(Run[Batch]):
         start: ONNX file of SFace or PoseFace: the teacher.
         vgg16: state-dict file of VGG16 for the perceptual loss; else the teacher's maps.
         infrared: folder with real near-infrared faces of other people; else they are simulated.
+        begin: exported files whose weights G and F begin with; one that is not named begins with
+            chance.
         console: where progress goes.
     """
 
@@ -79,6 +82,7 @@ class Trainer(Run[Batch]):
         start: Path,
         vgg16: Path | None = None,
         infrared: Path | None = None,
+        begin: Mapping[Operation, Path] | None = None,
         console: Console | None = None,
     ):
         self.options = options
@@ -99,6 +103,13 @@ class Trainer(Run[Batch]):
         self.steps = max(1, math.floor(options.epochs * self.batches.steps_per_epoch))
         torch.manual_seed(options.seed)
         forth, back = build_generators(options)
+        generators: dict[Operation, Generator] = {"vis2nir": forth, "nir2vis": back}
+        begin = begin or {}
+        try:
+            for operation, path in begin.items():
+                load_generator(generators[operation], path)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
         judge_nir, judge_vis = (Discriminator(options.discriminator_width) for _ in range(2))
         self.networks = Networks(
             self._placed(forth),
@@ -127,8 +138,9 @@ class Trainer(Run[Batch]):
                 "device": self.device.type,
                 "perc": self.networks.perception if options.perceptual_weight else "off",
                 "near_infrared": "simulated" if real is None else "real",
-                "teacher_sha256": hashlib.sha256(start.read_bytes()).hexdigest(),
-                "vgg16_sha256": vgg16 and hashlib.sha256(vgg16.read_bytes()).hexdigest(),
+                "teacher_sha256": file_sha256(start),
+                "vgg16_sha256": vgg16 and file_sha256(vgg16),
+                "begun_with_sha256": {name: file_sha256(path) for name, path in begin.items()},
                 **self.people.facts(),
                 "visible_faces": len(self.batches.vis),
                 "near_infrared_faces": len(self.batches.nir),

@@ -9,14 +9,18 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch: pip install mien[train]")
 pytest.importorskip("onnx", reason="training needs onnx: pip install mien[train]")
 
+import onnxruntime
 import torch
 from typer.testing import CliRunner
 
 from models.nir_cyclegan import command
 from models.nir_cyclegan.figures import FIGURES
 from models.nir_cyclegan.options import GPU_CHANGES, PUBLISHED, TrainOptions, profile_options
+from models.nir_cyclegan.pictures import Operation
 from models.nir_cyclegan.train import Trainer
 from models.training.checkpoint import load_checkpoint, read_options
+from models.training.loop import TrainingError
+from models.training.onnx_export import sample_pictures
 
 TINY = {
     "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "pairs": 2, "epochs": 0.6,
@@ -186,8 +190,39 @@ def test_every_option_of_the_model_is_an_option_of_the_command() -> None:
     for name in TrainOptions.model_fields:
         if name != "augmentation":
             assert f"--{name.replace('_', '-')}" in shown
-    for name in ("--published", "--vgg16", "--nir-data"):
+    for name in ("--published", "--vgg16", "--nir-data", "--nir2vis", "--vis2nir"):
         assert name in shown
+
+
+def released(operation: str) -> Path:
+    """A translator of the zoo; its weights were stored in half precision."""
+    return Path(__file__).parents[3] / "models" / "zoo" / operation / "1" / f"{operation}.onnx"
+
+
+def test_a_run_may_begin_with_exported_generators(
+    data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
+) -> None:
+    chosen = profile_options("cpu", {**TINY, "side": 112, "width": 24, "blocks": 6})
+    files: dict[Operation, Path] = {name: released(name) for name in ("nir2vis", "vis2nir")}
+    trainer = Trainer(chosen, data_folder, tmp_path, cache, zoo_poseface, begin=files)
+    images = sample_pictures(2, 112) / 127.5 - 1
+    with torch.no_grad():
+        whole, grey = trainer.translators().nir2vis(images), trainer.translators().vis2nir(images)
+    half = torch.lerp(images, whole, 0.5)  # nir2vis@1 takes half of what it draws
+    for ours, name in ((half, "nir2vis"), (grey, "vis2nir")):
+        session = onnxruntime.InferenceSession(str(released(name)))
+        theirs = session.run(["enhanced"], {"image": images.numpy()})[0]
+        np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-4)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert set(record["begun_with_sha256"]) == {"nir2vis", "vis2nir"}
+
+
+def test_a_run_begins_with_no_other_network(
+    data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
+) -> None:
+    files: dict[Operation, Path] = {"nir2vis": released("nir2vis")}
+    with pytest.raises(TrainingError, match="no generator of this width and depth"):
+        Trainer(options(), data_folder, tmp_path, cache, zoo_poseface, begin=files)
 
 
 def test_profiles_change_options_that_there_are() -> None:
