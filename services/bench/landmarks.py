@@ -18,6 +18,7 @@ from services.gateway.imaging import ImageError, ImageLimits, decode
 from services.gateway.pose import estimate_pose
 from services.gateway.second_look import look_again
 from services.gateway.server import load_detector
+from services.picture_files import pictures_below
 from services.settings import Settings
 
 Pixels = NDArray[np.uint8]
@@ -28,7 +29,6 @@ _SCALES = (0.75, 1.3)
 _DEGREES = 8.0
 _SHIFT = 8.0  # pixels
 _SEED = 0
-_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 def bench_landmarks(settings: Settings, images: Path, pictures: int) -> BenchResult:
@@ -72,7 +72,7 @@ def _turned(
 ) -> Iterator[Pixels]:
     """Pictures in random order whose largest face is turned."""
     limits = ImageLimits(settings.image.max_bytes, settings.image.max_pixels)
-    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in _ENDINGS)
+    files = pictures_below(images)
     for index in rng.permutation(len(files)):
         try:
             pixels = decode(files[index].read_bytes(), limits).pixels

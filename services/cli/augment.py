@@ -22,6 +22,7 @@ from services.enhancement.enhancer import Poor, load_enhancer
 from services.errors import MienError
 from services.gateway.faces import MEASURING_CROP, FaceChoice
 from services.gateway.server import load_pipeline
+from services.picture_files import pictures_below
 from services.runtime import EngineOptions, load_engine
 from services.settings import Settings
 from services.synthesis import stated_equalisation, translate
@@ -30,7 +31,6 @@ Pixels = NDArray[np.uint8]
 Draw = Callable[[Pixels], Pixels]
 
 INDEX, SHEET = "index.tsv", "contact.png"
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic"}
 _SHEET_FACES, _SHEET_COLUMNS = 24, 4
 
 app = typer.Typer(help="Make synthetic pictures for training sets.", no_args_is_help=True)
@@ -75,7 +75,7 @@ def nir(
     if weights is None and equalise is not None:
         raise typer.BadParameter("--equalise and --no-equalise go with --weights")
     draws = _known(settings, model) if weights is None else _file(settings, weights, equalise)
-    paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    paths = pictures_below(images)
     rows: list[list[str]] = []
     shown: list[Pixels] = []
     with counting("pictures", len(paths)) as advance:

@@ -32,7 +32,7 @@ from services.evaluation.cross_model import (
     subject_of,
     verdict,
 )
-from services.evaluation.cross_pictures import Looked, look, pictures_below
+from services.evaluation.cross_pictures import Looked, look, names_below
 from services.local import local_mien
 from services.settings import SettingsError
 
@@ -155,7 +155,7 @@ def evaluate(
 
     async def work() -> Looked:
         async with local_mien(settings, models) as mien:
-            total = 2 * (len(labelled.paths) + len(pictures_below(distractors)))
+            total = 2 * (len(labelled.paths) + len(names_below(distractors)))
             with counting("embedding", total) as advance:
                 return await look(
                     mien, settings, models, images, labelled, distractors, cache, advance

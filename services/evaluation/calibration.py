@@ -15,10 +15,10 @@ from models.zoo import ModelThreshold
 from services.evaluation.alteration import Alteration, split_name
 from services.evaluation.extract import Extraction
 from services.evaluation.pairs import PairsError, person_of
+from services.picture_files import pictures_below
 
 Vectors = NDArray[np.floating]
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic")
 TARGETS = (1e-2, 1e-3, 1e-4)
 
 
@@ -38,8 +38,8 @@ def picture_set(root: Path) -> PictureSet:
     """
     paths = sorted(
         str(path.relative_to(root))
-        for path in root.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES and len(path.relative_to(root).parts) > 1
+        for path in pictures_below(root)
+        if len(path.relative_to(root).parts) > 1
     )
     if len({person_of(path) for path in paths}) < 2:
         raise PairsError(f"{root} must hold a folder of pictures for each of several people.")

@@ -11,13 +11,13 @@ import numpy as np
 
 from models.r3an.arrays import Bools, unit
 from services.errors import MienError
-from services.evaluation.calibration import PICTURE_SUFFIXES
 from services.evaluation.cross_model import Labelled, Seen
 from services.evaluation.extract import Advance, Extraction, ExtractionPlan, extract
 from services.evaluation.pairs import PairsError
 from services.gateway.alignment import CropGeometry
 from services.gateway.faces import FaceChoice, Selection
 from services.local import LocalMien
+from services.picture_files import pictures_below
 from services.runtime import EngineOptions
 from services.settings import Settings
 
@@ -43,17 +43,13 @@ class Looked:
     failures: int
 
 
-def pictures_below(root: Path) -> list[str]:
+def names_below(root: Path) -> list[str]:
     """All pictures below a folder, relative to it.
 
     Raises:
         PairsError: there are none.
     """
-    paths = sorted(
-        str(path.relative_to(root))
-        for path in root.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
-    )
+    paths = [str(path.relative_to(root)) for path in pictures_below(root)]
     if not paths:
         raise PairsError(f"{root} holds no pictures.")
     return paths
@@ -84,7 +80,7 @@ async def look(
     Raises:
         PairsError: a picture file is missing, or there are no distractors.
     """
-    far = pictures_below(distractors)
+    far = names_below(distractors)
     choice = FaceChoice(Selection.CENTRAL)
 
     async def both(root: Path, paths: list[str]) -> tuple[Seen, Bools]:

@@ -18,9 +18,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from services.picture_files import is_picture
+
 Pixels = NDArray[np.uint8]
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic"})
 _NETWORK = ("rtsp", "rtsps", "http", "https")
 _TIMEOUT = (10.0, 10.0)  # seconds to open, and between two frames
 _QUALITY = 90  # of JPEG; below, small faces lose what recognition needs
@@ -170,7 +171,7 @@ class FolderSource:
 
     def pictures(self) -> Iterator[Picture]:
         """See `Source`."""
-        files = sorted(one for one in self._path.iterdir() if _is_picture(one))
+        files = sorted(one for one in self._path.iterdir() if is_picture(one) and one.is_file())
         if not files:
             raise SourceError(f"{self.name}: there are no pictures in this folder")
         began = time.time()
@@ -200,10 +201,6 @@ class Thinning:
             self._due = captured
         self._due += self._step
         return True
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
 
 
 def _without_password(address: str) -> str:

@@ -11,6 +11,7 @@ from services.evaluation import Pair, PairsError, read_pairs
 from services.evaluation.cache import EmbeddingCache, picture_key, pipeline_sha256
 from services.evaluation.calibration import picture_set
 from services.evaluation.pairs import person_of
+from services.picture_files import pictures_below
 
 HEADER = "fold\tpath1\tpath2\tsame\n"
 GOOD = "1\tann/1.jpg\tann/2.jpg\t1\n"
@@ -136,6 +137,16 @@ def test_a_folder_that_does_not_show_several_people(tmp_path: Path, files: tuple
     with pytest.raises(PairsError, match="several people") as caught:
         picture_set(folder_of(tmp_path, *files))
     assert str(tmp_path) in str(caught.value)
+
+
+def test_folders_that_are_links_are_looked_through_once(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "root", "ann/1.jpg")
+    elsewhere = folder_of(tmp_path / "elsewhere", "bob/2.jpg", "bob/3.jpg")
+    (root / "more").symlink_to(elsewhere, target_is_directory=True)
+    (root / "more-again").symlink_to(elsewhere, target_is_directory=True)
+    (elsewhere / "bob" / "around").symlink_to(root, target_is_directory=True)
+    found = [str(path.relative_to(root)) for path in pictures_below(root)]
+    assert found == ["ann/1.jpg", "more/bob/2.jpg", "more/bob/3.jpg"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
