@@ -14,6 +14,7 @@ from models.ddat.network import Translated
 from models.ddat.objective import Made, Networks, Parts, Stage, total_of
 from models.ddat.options import TrainOptions
 from models.ddat.verifier import Seen
+from models.training.precision import mixed
 
 LEAST_RATE = 0.05
 """What is left of the learning rates at the end of their fall."""
@@ -208,4 +209,4 @@ class Game:
         return {**row, "total": float(total.detach())}
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp)
+        return mixed(self.device, wanted=self.options.amp)

@@ -119,7 +119,7 @@ class TrainOptions(PeopleOptions):
     clip: float = Field(10.0, gt=0, description="largest gradient norm of each network")
     ema: float = Field(0.998, ge=0, lt=1, description="of generator weights that are exported")
 
-    amp: bool = Field(True, description="bf16 autocast; VAT is always fp32")
+    amp: bool = Field(True, description="bf16 autocast where the device has it; VAT is always fp32")
     workers: int = Field(2, ge=1, description="threads that prepare batches")
     limit: int = Field(0, ge=0, description="use only so many source faces; 0 is all")
     seed: int = Field(1, ge=0, description="of everything")

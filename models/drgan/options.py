@@ -70,7 +70,7 @@ class TrainOptions(PeopleOptions):
     clip: float = Field(50.0, gt=0, description="largest gradient norm")
     ema: float = Field(0.998, ge=0, lt=1, description="of generator weights that are exported")
 
-    amp: bool = Field(True, description="bf16 autocast")
+    amp: bool = Field(True, description="bf16 autocast where the device has it")
     workers: int = Field(2, ge=1, description="threads that prepare batches")
     limit: int = Field(0, ge=0, description="use only so many people; 0 is all")
     seed: int = Field(1, ge=0, description="of everything")

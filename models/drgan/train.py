@@ -39,6 +39,7 @@ from models.training.checkpoint import CHECKPOINT, load_checkpoint, write_record
 from models.training.curves import draw
 from models.training.loop import Run, TrainingError
 from models.training.people import People, load_people
+from models.training.precision import mixed
 from models.training.teacher import class_centres
 
 LOSSES = [
@@ -341,4 +342,4 @@ class Trainer(Run[Batch]):
         return images.to(self.device, memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp)
+        return mixed(self.device, wanted=self.options.amp)

@@ -22,6 +22,7 @@ from models.drgan.network import FEATURE_DIM, Discriminator, Encoded, Encoder
 from models.drgan.options import TrainOptions
 from models.training.loop import Run
 from models.training.people import People
+from models.training.precision import mixed
 
 FIRST_LOGIT = 16.0
 """What the started discriminator's head gives the right person of a well-placed feature."""
@@ -97,7 +98,7 @@ class WarmRun(Run[Warmed]):
         self.student.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.warm_lr * (1 - self.step / self.steps)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp):
+        with mixed(self.device, wanted=self.options.amp):
             features = self.student(images.to(self.device))
         loss = keep_loss(features, self.targets[rows].to(self.device))
         self.optimiser.zero_grad(set_to_none=True)

@@ -21,6 +21,7 @@ from models.nir_cyclegan.network import Generator
 from models.nir_cyclegan.options import TrainOptions
 from models.nir_cyclegan.perception import FaceEyes, Seen, Vgg16
 from models.nir_cyclegan.pool import ImagePool
+from models.training.precision import mixed
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ class Game:
         return {**row, "total": float(total.detach())}
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp)
+        return mixed(self.device, wanted=self.options.amp)
 
 
 def _parameters(*networks: nn.Module) -> list[nn.Parameter]:

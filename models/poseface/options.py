@@ -73,7 +73,7 @@ class TrainOptions(PeopleOptions):
     clip: float = Field(20.0, gt=0, description="largest gradient norm")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
 
-    amp: bool = Field(True, description="bf16 autocast")
+    amp: bool = Field(True, description="bf16 autocast where the device has it")
     compile: bool = Field(True, description="torch.compile")
     workers: int = Field(2, ge=1, description="threads that prepare batches")
     seed: int = Field(1, ge=0, description="of everything")

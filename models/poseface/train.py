@@ -34,6 +34,7 @@ from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
 from models.training.loop import Run, TrainingError
+from models.training.precision import mixed
 
 LOSSES = ["total", "paa", "pose", "orth", "keep", "decode"]
 COLUMNS = ["step", "epoch", "rate", *LOSSES, "grad_norm", "r_mean", "r_full", "images_per_s"]
@@ -138,7 +139,7 @@ class Trainer(Run[Batch]):
         epoch = self.step / self.batches.steps_per_epoch
         truth = self._truth(batch)
         images = batch.images.to(self.device).float()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp):
+        with mixed(self.device, wanted=self.options.amp):
             features = self.forward(images)
         losses = self.objective(self.network, features, truth, self.step / self.steps, epoch)
         self.optimiser.zero_grad(set_to_none=True)

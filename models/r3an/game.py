@@ -12,6 +12,7 @@ from models.r3an import losses
 from models.r3an.mappers import ResidualR3an
 from models.r3an.network import Networks, scaled
 from models.r3an.options import TrainOptions
+from models.training.precision import mixed
 
 
 class Batch(NamedTuple):
@@ -166,4 +167,4 @@ class Game:
         return {name: float(value.detach()) for name, value in parts.items()}
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp)
+        return mixed(self.device, wanted=self.options.amp)

@@ -69,7 +69,7 @@ class TrainOptions(SplitOptions):
     flip: float = Field(0.5, ge=0, le=1, description="share of mirrored faces")
 
     augmentation: Augmentation = NONE
-    amp: bool = Field(False, description="bf16 autocast")
+    amp: bool = Field(False, description="bf16 autocast where the device has it")
     limit: int = Field(0, ge=0, description="use only so many training faces; 0 is all")
     seed: int = Field(1, ge=0, description="of everything")
     save_minutes: float = Field(4.0, gt=0, description="between checkpoints")

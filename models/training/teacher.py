@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.training.faces import BORDER, CROP_SIDE, Faces, Ints
+from models.training.precision import mixed
 
 BATCH = 64
 CENTRAL = slice(BORDER, CROP_SIDE - BORDER)
@@ -30,7 +31,7 @@ def embed(trunk: torch.nn.Module, crops: npt.NDArray[np.uint8], *, amp: bool = F
     for start in range(0, len(crops), BATCH):
         block = np.ascontiguousarray(crops[start : start + BATCH, CENTRAL, CENTRAL])
         images = torch.from_numpy(block).to(device).permute(0, 3, 1, 2).float()
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        with mixed(device, wanted=amp):
             parts.append(trunk(images).float().cpu())
     return torch.cat(parts)
 
