@@ -96,8 +96,8 @@ class Simulation:
 
     green: Span = (0.0, 0.55)
     blue: Span = (-0.12, 0.2)
-    ambient: Span = (0.0, 1.0)
-    shading: Span = (0.04, 0.3)
+    ambient: Span = (0.0, 0.75)
+    shading: Span = (0.1, 0.3)
     skin: Span = (0.1, 0.55)
     skin_level: Span = (0.4, 0.65)
     scatter: Span = (0.3, 1.8)
