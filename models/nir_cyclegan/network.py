@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -112,9 +113,12 @@ def load_generator(generator: Generator, path: Path) -> None:
     """Gives a generator the weights of an exported file.
 
     Raises:
-        ValueError: the file holds another network, or one of another width or depth.
+        ValueError: the file holds no network, another one, or one of another width or depth.
     """
-    stored = stored_arrays(onnx.load(str(path)).graph)
+    try:
+        stored = stored_arrays(onnx.load(str(path)).graph)
+    except DecodeError as error:
+        raise ValueError(f"{path.name} is no ONNX file") from error
     state = generator.state_dict()
     found = {}
     for name, old in state.items():

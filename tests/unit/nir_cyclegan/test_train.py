@@ -220,9 +220,15 @@ def test_a_run_may_begin_with_exported_generators(
 def test_a_run_begins_with_no_other_network(
     data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
 ) -> None:
-    files: dict[Operation, Path] = {"nir2vis": released("nir2vis")}
-    with pytest.raises(TrainingError, match="no generator of this width and depth"):
-        Trainer(options(), data_folder, tmp_path, cache, zoo_poseface, begin=files)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no network")
+    for path, told in (
+        (released("nir2vis"), "no generator of this width and depth"),
+        (broken, "no ONNX file"),
+    ):
+        files: dict[Operation, Path] = {"nir2vis": path}
+        with pytest.raises(TrainingError, match=told):
+            Trainer(options(), data_folder, tmp_path, cache, zoo_poseface, begin=files)
 
 
 def test_profiles_change_options_that_there_are() -> None:
