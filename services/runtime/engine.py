@@ -24,6 +24,10 @@ class EngineError(Exception):
     """An engine cannot load or run a model; the message says which and why."""
 
 
+class PrecisionError(EngineError):
+    """The device does not compute in a precision; the message names it."""
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One input or output of a network; a dimension of -1 is free."""

@@ -12,7 +12,14 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from services.runtime.engine import Arrays, EngineError, EngineInfo, EngineOptions, TensorInfo
+from services.runtime.engine import (
+    Arrays,
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    PrecisionError,
+    TensorInfo,
+)
 from services.runtime.openvino_mixed import mixed_precision
 from services.runtime.parity_inputs import generated_inputs
 from services.telemetry import get_logger
@@ -147,7 +154,7 @@ class OpenVinoEngine:
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         needed = {"int8": ("INT8", "BF16")}.get(options.precision, (options.precision.upper(),))
         if options.precision not in _PRECISIONS or not set(needed) <= set(capabilities):
-            raise EngineError(f"This CPU does not compute in {options.precision}.")
+            raise PrecisionError(f"This CPU does not compute in {options.precision}.")
 
 
 class _Requests:

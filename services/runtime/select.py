@@ -14,6 +14,7 @@ from services.runtime.engine import (
     EngineError,
     EngineOptions,
     Precision,
+    PrecisionError,
 )
 from services.runtime.parity import Limits, ParityError, accepted
 from services.runtime.plan_cache import PlanCache
@@ -102,8 +103,8 @@ def load_engine(
         try:
             engine = _open(name, path, replace(options, precision=wanted), gate)
         except EngineError as error:
-            # That "auto" finds a precision too coarse is its business, not a fault.
-            expected = precision == "auto" and isinstance(error, ParityError)
+            # That "auto" finds a precision too coarse, or not here, is its business, not a fault.
+            expected = precision == "auto" and isinstance(error, (ParityError, PrecisionError))
             (tried if expected else failures).append(f"{name} {wanted}: {error}")
             continue
         report = _log.warning if failures else _log.info
@@ -120,7 +121,7 @@ def load_engine(
             threads=engine.info.threads,
             why="asked for" if preference != "auto" else "best that works here",
             not_here={name: why for name, why in absent.items() if _ENGINES[name].needs_gpu},
-            too_coarse=tried,
+            also_tried=tried,
             passed_over=failures,
         )
         return engine

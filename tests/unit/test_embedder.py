@@ -30,6 +30,7 @@ from services.runtime import (
 )
 from services.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from services.runtime.openvino_engine import OpenVinoEngine
+from services.runtime.select import PrecisionChoice
 from services.runtime.weightless_engine import WeightlessEngine
 from tests.tiny_networks import SIDE, expected, expected_weights, write_network
 
@@ -465,6 +466,27 @@ def test_auto_falls_back_and_warns(
     (event,) = choosing
     assert event["log_level"] == "warning"
     assert reason in event["passed_over"][0]
+    loaded.close()
+
+
+@pytest.mark.parametrize(
+    ("precision", "level"), [("auto", "info"), ("bf16", "warning")], ids=["auto", "asked for"]
+)
+def test_a_cpu_without_bf16_is_a_fault_only_where_that_was_asked_for(
+    tiny: Tiny,
+    choosing: Events,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: PrecisionChoice,
+    level: str,
+) -> None:
+    capabilities = ["FP32", "INT8", "BIN", "EXPORT_IMPORT"]
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: capabilities)
+    loaded = load_engine(tiny(None), "auto", LIGHT, precision=precision)
+    (event,) = choosing
+    assert (event["log_level"], event["precision"]) == (level, "fp32")
+    assert loaded.info.engine.startswith("openvino ")
+    told = event["also_tried" if precision == "auto" else "passed_over"]
+    assert told == ["openvino bf16: This CPU does not compute in bf16."]
     loaded.close()
 
 
