@@ -170,9 +170,7 @@ def rank_one(
         raise ValueError("nobody has two faces")
     points = [count for count in counts if count < total] + [total]
     order = np.random.default_rng(0).permutation(total)
-    best = _best_distractors(condition.probe, condition.distractors[order], points)
-    own = np.einsum("pd,pd->p", condition.probe[first], condition.gallery[second])
-    hits = own[:, None] > best[first]
+    hits = _hits(condition, (first, second), order, points)
     bins = bins_of(subjects, first, second)
     found = []
     for where, inside in bins.items():
@@ -183,6 +181,35 @@ def rank_one(
             for count, span in zip(points, spans, strict=True)
         ]
     return found
+
+
+def rank_one_gain(
+    made: Condition, base: Condition, subjects: Subjects, resamples: int = RESAMPLES
+) -> Interval:
+    """How much more often `made` finds the mate first than `base`, of the same pairs of faces.
+
+    Both conditions are of the same faces and as many distractors, so that what is hard for both
+    does not widen the interval.
+    """
+    pairs = mated(subjects.person)
+    total = len(made.distractors)
+    better, worse = (
+        _hits(condition, pairs, np.arange(total), [total]) for condition in (made, base)
+    )
+    gains = better.astype(np.int64) - worse
+    (span,) = _shares(gains, subjects.person[pairs[0]], resamples)
+    return span
+
+
+def _hits(
+    condition: Condition, pairs: tuple[Ints, Ints], order: Ints, points: Sequence[int]
+) -> Bools:
+    """(P,len(points)): is the mate nearer than the first so many distractors of this order."""
+    first, second = pairs
+    best = _best_distractors(condition.probe, condition.distractors[order], points)
+    own = np.einsum("pd,pd->p", condition.probe[first], condition.gallery[second])
+    hits: Bools = own[:, None] > best[first]
+    return hits
 
 
 def _best_distractors(probe: Floats, distractors: Floats, points: Sequence[int]) -> Floats:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from models.r3an.ablate import Judge, outcome_table
 from models.r3an.options import (
     ARCHITECTURES,
     GPU_CHANGES,
@@ -16,7 +19,7 @@ from models.r3an.options import (
     TrainOptions,
     profile_options,
 )
-from models.r3an.train import RESULT, Trainer
+from models.r3an.train import Trainer
 from models.training.options_cli import (
     CacheOption,
     OptionsFromOption,
@@ -74,20 +77,28 @@ def ablate(
     epochs: Annotated[float, typer.Option(min=0, help="of each row")] = 2.0,
     limit: Annotated[int, typer.Option(min=0, help="training faces of each; 0 is all")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="of all rows")] = 1,
+    trust_labels: Annotated[
+        bool, typer.Option("--trust-labels", help="take the people's labels as they are")
+    ] = False,
     cache: CacheOption = None,
 ) -> None:
-    """Train every row of the method's Table 3 in turn and write ablation.json."""
+    """Train every row of the method's Table 3; measure all on the test people, beside ridge."""
     kept = cache or out / "cache"
-    outcomes: dict[str, Any] = {}
-    for name, row in ARCHITECTURES.items():
-        changes = {**row, "epochs": epochs, "limit": limit, "seed": seed}
-        options = profile_options(profile, changes)
-        with told_errors("r3an"):
-            data = mapping_data(source, target, images, kept, options)
+    size = {"epochs": epochs, "limit": limit, "seed": seed}
+    with told_errors("r3an"):
+        split = profile_options(profile, size)
+        data = mapping_data(source, target, images, kept, split, trust_labels=trust_labels)
+        judge = Judge(data.pairs)
+        outcomes = judge.first()
+        for name, row in ARCHITECTURES.items():
+            options = profile_options(profile, {**row, **size})
             trainer = Trainer(options, data.pairs, data.faces, out / name, kept, data.facts())
             trainer.run()
             if trainer.stopping:
                 return
-        outcomes[name] = json.loads((out / name / RESULT).read_text())
-        typer.echo(f"{name}: {outcomes[name]}")
-        (out / "ablation.json").write_text(json.dumps(outcomes, indent=2) + "\n")
+            diverged = trainer.step < trainer.steps
+            outcomes.append(judge.of(name, None if diverged else trainer.result().eval()))
+            facts = {**data.facts(), "outcomes": [asdict(outcome) for outcome in outcomes]}
+            (out / "ablation.json").write_text(json.dumps(facts, indent=2) + "\n")
+    arrow = f"{data.source.reference} -> {data.target.reference}"
+    Console(width=120).print(outcome_table(outcomes, arrow))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -16,8 +17,12 @@ pytest.importorskip("onnxscript", reason="torch's exporter needs onnxscript: mie
 from models.r3an.arrays import unit
 from models.r3an.vectors import NOBODY, Pairs
 from models.training.faces import Faces, load_faces
+from models.zoo import Zoo
+from services.embedding import probe_embedder
+from tests.unit.tiny_onnx import DIMENSION, tiny_embedder
 
 PEOPLE, IMAGES, NAMELESS, LATENT = 60, 4, 40, 6
+SIDES = {"old": 16, "new": 32}
 TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
 
 
@@ -86,3 +91,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def faces(crops_folder: Path, cache: Path) -> Faces:
     return load_faces(crops_folder, cache)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zoo with two embedders of the operator's own, which see faces at different sizes."""
+    folder = tmp_path_factory.mktemp("home")
+    for name, side in SIDES.items():
+        card = folder / f"{name}.json"
+        fields = {
+            "name": name,
+            "input": {"width": side, "height": side},
+            "output": {"dimension": DIMENSION},
+        }
+        card.write_text(json.dumps(fields))
+        network = tiny_embedder(folder / f"{name}.onnx", side=side)
+        Zoo(folder).add(network, card, probe_embedder)
+    return folder

@@ -8,29 +8,10 @@ from typer.testing import CliRunner
 
 from models.zoo import MapCard, Zoo, read_card
 from services.cli import mapping
-from services.embedding import probe_embedder
 from services.evaluation import PairsError
-from tests.unit.tiny_onnx import DIMENSION, tiny_embedder
+from tests.unit.tiny_onnx import DIMENSION
 
-SIDES = {"old": 16, "new": 32}
 MADE = ["procrustes", "ridge", "mlp-pulled", "r3an"]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A zoo with two embedders of the operator's own, which see faces at different sizes."""
-    folder = tmp_path_factory.mktemp("home")
-    for name, side in SIDES.items():
-        card = folder / f"{name}.json"
-        fields = {
-            "name": name,
-            "input": {"width": side, "height": side},
-            "output": {"dimension": DIMENSION},
-        }
-        card.write_text(json.dumps(fields))
-        network = tiny_embedder(folder / f"{name}.onnx", side=side)
-        Zoo(folder).add(network, card, probe_embedder)
-    return folder
 
 
 @pytest.fixture(scope="module")
