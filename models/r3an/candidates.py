@@ -55,6 +55,9 @@ CENTRED: Kind = "centred"
 KINDS: tuple[Kind, ...] = tuple(kind for kind in TITLES if kind != CENTRED)
 """What can be asked for; the best of them is then tried centred."""
 
+LONG: tuple[Kind, ...] = ("r3an", "r3an-linear")
+"""What takes hours on a CPU where all others together take minutes."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -113,7 +116,7 @@ class Workshop:
         Raises:
             TrainingError: the folder holds a candidate of other models or data.
         """
-        if kind in ("r3an", "r3an-linear"):
+        if kind in LONG:
             return self._r3an(kind)
         store = self.out / "candidates" / f"{kind}.pt"
         mark = {"fingerprint": self.faces.fingerprint, **self.facts, **self._asked(kind)}

@@ -8,7 +8,6 @@ ships.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ class Fit:
         calibration: of the confidence, on the test people.
         thresholds: for each kind of comparison.
         verdict: for a gallery that is migrated with it.
-        exported: the written file.
+        exported: its file.
     """
 
     entries: list[Entry]
@@ -144,10 +143,9 @@ def centre(pairs: Pairs, best: Candidate, seed: int = 1) -> Candidate | None:
 def finish(
     pairs: Pairs, entries: list[Entry], out: Path, fmr: float, resamples: int = protocol.RESAMPLES
 ) -> Fit:
-    """Releases the best candidate: confidence, thresholds, verdict and files.
+    """Finishes the best candidate: confidence, thresholds, verdict and files.
 
-    Every candidate is written as `candidates/NAME.onnx`, for comparisons on other data; the
-    released one as `map.onnx`.
+    Every candidate is written as `candidates/NAME.onnx`, the released one among them.
 
     Args:
         pairs: the faces.
@@ -174,7 +172,6 @@ def finish(
         path = out / CANDIDATES / f"{entry.candidate.kind}.onnx"
         written = write_onnx(served, path, samples, ["mapped", "confidence"])
         if entry is best:
-            shutil.copyfile(path, out / MAP_FILE)
             exported, released = written, served
     if released is None or exported is None:
         raise ValueError("no candidate has finite numbers")

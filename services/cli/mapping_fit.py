@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -9,8 +10,17 @@ from typing import Any, get_args
 import typer
 from rich.console import Console
 
-from models.r3an.candidates import KINDS, Candidate, Kind, Workshop
-from models.r3an.fit import Entry, best_of, centre, enter, facts_of, finish, write_facts
+from models.r3an.candidates import KINDS, LONG, Candidate, Kind, Workshop
+from models.r3an.fit import (
+    MAP_FILE,
+    Entry,
+    best_of,
+    centre,
+    enter,
+    facts_of,
+    finish,
+    write_facts,
+)
 from models.r3an.measure import STRICT_FMR
 from models.r3an.options import Profile
 from models.r3an.report import Origin, card_of, readme, write_figures
@@ -18,7 +28,7 @@ from models.r3an.vectors import SplitOptions
 from models.training.faces import DataError
 from models.training.loop import TrainingError
 from models.zoo import write_card
-from services.cli.mapping_data import mapping_data
+from services.cli.mapping_data import MappingData, mapping_data
 from services.evaluation import PairsError
 from services.evaluation.record import hardware
 
@@ -96,6 +106,9 @@ class Plan:
 def fit(plan: Plan) -> dict[str, Any]:
     """Makes the candidates, releases the best and writes the report; returns its numbers.
 
+    Before a candidate whose training is long, the best so far is released: a fit that is killed
+    leaves a map to use.
+
     Raises:
         PairsError: the data or the folder cannot be used; the message says why.
     """
@@ -126,25 +139,69 @@ def fit(plan: Plan) -> dict[str, Any]:
             plan.mlp,
             console,
         )
-        entries: list[Entry] = []
-        for kind in kinds:
-            candidate: Candidate = workshop.make(kind)
-            entries.append(enter(pairs, candidate))
-            console.print(f"{kind}: {_shown(entries[-1])}")
-        centred = centre(pairs, best_of(entries).candidate, plan.mlp.get("seed", 1))
-        if centred is not None:
-            entries.append(enter(pairs, centred))
-            console.print(f"{centred.of}, centred: {_shown(entries[-1])}")
-        done = finish(pairs, entries, plan.out, plan.fmr)
+        release = _Release(plan, data, console)
+        for number, kind in enumerate(kinds):
+            if kind in LONG and number:
+                release.write(kinds[number:])
+            release.add(workshop.make(kind))
+        return release.write(())
     except (DataError, TrainingError, ValueError) as error:
         raise PairsError(str(error)) from error
-    origin = Origin(data.source, data.target, plan.data, plan.command(), hardware())
-    facts = facts_of(done, {**data.facts(), **pairs.facts(), "command": origin.command})
-    write_facts(plan.out / "fit.json", facts)
-    write_card(plan.out / "card.json", card_of(done, origin))
-    write_figures(plan.out, done, pairs)
-    (plan.out / "README.md").write_text(readme(done, pairs, origin), encoding="utf-8")
-    return facts
+
+
+class _Release:
+    """Candidates as they are made, and the best of them in the folder of the fit."""
+
+    def __init__(self, plan: Plan, data: MappingData, console: Console):
+        self._plan, self._data, self._console = plan, data, console
+        self._entries: list[Entry] = []
+        self._centred: dict[Kind, Entry | None] = {}
+
+    def add(self, candidate: Candidate) -> None:
+        """Measures a candidate."""
+        entry = enter(self._data.pairs, candidate)
+        self._entries.append(entry)
+        self._tell(candidate.kind, entry)
+
+    def write(self, left: tuple[Kind, ...]) -> dict[str, Any]:
+        """Report and figures first; map and card last, together.
+
+        Args:
+            left: candidates that are still to be made.
+
+        Returns:
+            What `fit.json` says.
+        """
+        plan, data, pairs = self._plan, self._data, self._data.pairs
+        done = finish(pairs, self._with_centred(), plan.out, plan.fmr)
+        origin = Origin(data.source, data.target, plan.data, plan.command(), hardware())
+        about = {**data.facts(), **pairs.facts(), "command": origin.command, "left": list(left)}
+        facts = facts_of(done, about)
+        write_facts(plan.out / "fit.json", facts)
+        write_figures(plan.out, done, pairs)
+        report = readme(done, pairs, origin, left)
+        (plan.out / "README.md").write_text(report, encoding="utf-8")
+        shutil.copyfile(done.exported.path, plan.out / MAP_FILE)
+        write_card(plan.out / "card.json", card_of(done, origin))
+        if left:
+            best = done.best.candidate.kind
+            self._console.print(f"released so far: {best}; still to be tried: {', '.join(left)}")
+        return facts
+
+    def _with_centred(self) -> list[Entry]:
+        """All candidates, and the best of them centred."""
+        best = best_of(self._entries).candidate
+        if best.kind not in self._centred:
+            made = centre(self._data.pairs, best, self._plan.mlp.get("seed", 1))
+            self._centred[best.kind] = None if made is None else enter(self._data.pairs, made)
+            centred = self._centred[best.kind]
+            if centred is not None:
+                self._tell(f"{best.kind}, centred", centred)
+        centred = self._centred[best.kind]
+        return self._entries if centred is None else [*self._entries, centred]
+
+    def _tell(self, name: str, entry: Entry) -> None:
+        self._console.print(f"{name}: {_shown(entry)}")
 
 
 def _shown(entry: Entry) -> str:

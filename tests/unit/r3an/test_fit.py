@@ -59,6 +59,9 @@ def test_the_map_that_finds_most_people_is_released_and_said_to_be_linear(
     assert "Released: **ridge regression with an intercept**" in text
     assert "a linear map is enough" in text
     assert "| R3AN | NAN |" in text
+    assert "Not tried" not in text
+    unfinished = readme(fit, pairs, origin(), ("r3an-linear",))
+    assert "Not tried when this was written: R3AN beside a linear path." in unfinished
     assert "| raw S\\|T |" in text
     assert fit.verdict.answer in text
 
@@ -74,7 +77,8 @@ def test_of_equally_good_maps_the_smaller_is_released(pairs: Pairs) -> None:
 def test_the_file_gives_what_the_network_gives(done: tuple[Fit, Path], pairs: Pairs) -> None:
     fit, out = done
     x = pairs.source[pairs.test, 0]
-    session = onnxruntime.InferenceSession(str(out / "map.onnx"))
+    assert fit.exported.path == out / "candidates" / "ridge.onnx"
+    session = onnxruntime.InferenceSession(str(fit.exported.path))
     made, trust = session.run(["mapped", "confidence"], {"vector": x})
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(made, mapped(fit.best.candidate.network, x), atol=1e-5)  # type: ignore[arg-type]

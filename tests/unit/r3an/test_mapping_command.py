@@ -1,4 +1,9 @@
+import hashlib
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +15,9 @@ from models.zoo import MapCard, Zoo, read_card
 from services.cli import mapping
 from services.evaluation import PairsError
 from tests.unit.tiny_onnx import DIMENSION
+
+KILL_AFTER = 240.0
+"""Seconds; about twenty are needed."""
 
 MADE = ["procrustes", "ridge", "mlp-pulled", "r3an"]
 
@@ -50,6 +58,37 @@ def test_a_map_between_two_added_models_is_fitted_released_and_described(
     text = (fitted / "README.md").read_text()
     assert f"(`{released[0]}`)" in text
     assert "mien mapping fit --source old --target new" in text
+    assert facts["left"] == []
+    assert "Not tried" not in text
+
+
+def test_a_fit_that_is_killed_in_its_long_training_leaves_a_map_to_use(
+    home: Path, crops_folder: Path, tmp_path: Path
+) -> None:
+    asked = ["mapping", "fit", "--source", "old", "--target", "new", "--trust-labels"]
+    asked += ["--images", str(crops_folder), "--out", str(tmp_path), "--epochs", "10000"]
+    asked += ["--views", "0", "--blends", "0", "--only", "ridge", "--only", "r3an"]
+    env = os.environ | {"MIEN_HOME": str(home), "MIEN_ENGINE__PREFERENCE": "onnxruntime"}
+    log = tmp_path / "log"
+    with log.open("wb") as told:
+        fitting = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", *asked], env=env, stdout=told, stderr=told
+        )
+        try:
+            until = time.monotonic() + KILL_AFTER
+            while not (tmp_path / "r3an" / "losses.csv").is_file():
+                assert fitting.poll() is None, log.read_text()
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.2)
+        finally:
+            fitting.kill()
+            fitting.wait()
+    card = read_card(tmp_path / "card.json")
+    assert isinstance(card, MapCard)
+    written = (tmp_path / "map.onnx").read_bytes()
+    assert card.weights.sha256 == hashlib.sha256(written).hexdigest()
+    assert json.loads((tmp_path / "fit.json").read_text())["left"] == ["r3an"]
+    assert "Not tried when this was written: R3AN." in (tmp_path / "README.md").read_text()
 
 
 def test_vectors_come_out_of_unit_length_with_a_confidence(fitted: Path) -> None:
