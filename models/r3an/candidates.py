@@ -119,7 +119,8 @@ class Workshop:
         if kind in LONG:
             return self._r3an(kind)
         store = self.out / "candidates" / f"{kind}.pt"
-        mark = {"fingerprint": self.faces.fingerprint, **self.facts, **self._asked(kind)}
+        learned_from = {"fingerprint": self.faces.fingerprint, **self.pairs.facts()}
+        mark = {**learned_from, **self.facts, **self._asked(kind)}
         network = self._blank(kind)
         if store.is_file():
             state = load_checkpoint(store)

@@ -113,9 +113,10 @@ def test_a_fit_that_is_done_is_not_done_again(
     again = CliRunner().invoke(mapping.app, [*asked, "--mlp-epochs", "1"])
     assert again.exit_code == 0, again.output
     assert kept.stat().st_mtime_ns == before
-    other = CliRunner().invoke(mapping.app, [*asked, "--mlp-epochs", "2"])
-    assert isinstance(other.exception, PairsError)
-    assert "other models, data or options" in str(other.exception)
+    for changed in (["--mlp-epochs", "2"], ["--mlp-epochs", "1", "--views", "3"]):
+        other = CliRunner().invoke(mapping.app, [*asked, *changed])
+        assert isinstance(other.exception, PairsError)
+        assert "other models, data or options" in str(other.exception)
 
 
 @pytest.mark.parametrize(
