@@ -16,8 +16,8 @@ from services.demo_pictures import PAIRS
 from services.gateway.rest.document import openapi_text
 from services.gateway.rest.schemas import DetectOut, VerifyOut
 from tests.integration.harness import Mien, free_port, run_mien
+from tests.integration.mapping.tiny_mapping import add_map
 from tests.integration.pictures import faceless, jpeg, portrait, side_by_side
-from tests.integration.tiny_mapping import add_map
 from tests.tiny_networks import SIDE, write_network
 
 

@@ -13,7 +13,7 @@ from services.runtime import EngineError, EngineOptions, Gate, load_engine
 from services.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from services.runtime.parity import LIMITS, STORED
 from services.settings import EngineSettings
-from tests.integration.tiny_mapping import SOURCE, TARGET, add_map, card_fields, end, units
+from tests.integration.mapping.tiny_mapping import SOURCE, TARGET, add_map, card_fields, end, units
 from tests.tiny_networks import expected_mapped, write_map, write_network
 
 ENGINES = ["openvino", "onnxruntime"]

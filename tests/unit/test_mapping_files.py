@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from services.cli import mapping, models
 from services.errors import Errors, MienError
-from tests.integration.tiny_mapping import (
+from tests.integration.mapping.tiny_mapping import (
     SOURCE,
     TARGET,
     add_map,

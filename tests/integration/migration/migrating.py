@@ -16,7 +16,7 @@ from services.gallery.values import Vector
 from services.local import local_mapping
 from services.migration import Migrations, PlanOptions
 from services.settings import Settings
-from tests.integration.tiny_mapping import SOURCE, TARGET, add_map, units
+from tests.integration.mapping.tiny_mapping import SOURCE, TARGET, add_map, units
 from tests.tiny_networks import map_matrix
 
 OLD = Space("old", "1", "a" * 64, "a" * 64, SOURCE)

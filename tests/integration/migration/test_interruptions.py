@@ -32,6 +32,7 @@ from services.migration.metrics import RETRIES
 from services.migration.record import PREFIX as RECORD
 from services.settings import MappingSettings
 from tests.integration.harness import command_environment, free_port
+from tests.integration.mapping.tiny_mapping import loaded, serving, source, units
 from tests.integration.migration.migrating import (
     MAP,
     NEW,
@@ -42,7 +43,6 @@ from tests.integration.migration.migrating import (
     rows_of,
     settings_of,
 )
-from tests.integration.tiny_mapping import loaded, serving, source, units
 
 COUNT = 2000
 KILLS = 10

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.migration import PlanOptions, State
+from tests.integration.mapping.tiny_mapping import add_map
 from tests.integration.migration.migrating import (
     MAP,
     NEW,
@@ -16,7 +17,6 @@ from tests.integration.migration.migrating import (
     opened,
     settings_of,
 )
-from tests.integration.tiny_mapping import add_map
 
 
 @pytest.mark.slow

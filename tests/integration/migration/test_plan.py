@@ -13,8 +13,8 @@ from services.gallery import Enrolment, Gallery, NewTemplate
 from services.migration import PlanOptions
 from services.migration.judgement import Scored, judge
 from services.migration.report import plan_text, write_report
+from tests.integration.mapping.tiny_mapping import SOURCE, add_map, threshold, units
 from tests.integration.migration.migrating import MAP, NEW, OLD, enrol, opened, settings_of
-from tests.integration.tiny_mapping import SOURCE, add_map, threshold, units
 from tests.tiny_networks import expected_mapped
 
 _FMR = 1e-2

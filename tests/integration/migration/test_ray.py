@@ -22,8 +22,8 @@ from services.migration.ray_engine import RayAhead, RayOptions, ShardMapper
 from services.migration.shards import Shards, mapped_file
 from services.settings import EngineSettings
 from tests.integration.harness import command_environment
+from tests.integration.mapping.tiny_mapping import units
 from tests.integration.migration.migrating import opened, rows_of, settings_of
-from tests.integration.tiny_mapping import units
 
 ray = pytest.importorskip("ray", reason="mien[ray] is not installed")
 

@@ -9,8 +9,8 @@ import numpy as np
 from services.gallery import Candidate, NewTemplate
 from services.migration.renewal import Renewal
 from services.settings import MigrationSettings
+from tests.integration.mapping.tiny_mapping import units
 from tests.integration.migration.migrating import MAP, NEW, OLD, migrating, rows_of
-from tests.integration.tiny_mapping import units
 
 _MAPPED = Candidate("s4", "t4", 0.9, MAP, 0.8)
 

@@ -12,6 +12,7 @@ import pytest
 from services.errors import Errors, MienError
 from services.gallery import Enrolment, NewTemplate
 from services.migration import PlanOptions, Record, State
+from tests.integration.mapping.tiny_mapping import add_map, units
 from tests.integration.migration.migrating import (
     MAP,
     NEW,
@@ -25,7 +26,6 @@ from tests.integration.migration.migrating import (
     rows_of,
     settings_of,
 )
-from tests.integration.tiny_mapping import add_map, units
 
 COUNT = 2000
 

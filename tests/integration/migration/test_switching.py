@@ -15,6 +15,7 @@ from services.errors import Errors, MienError
 from services.gallery import Enrolment, Gallery, NewTemplate
 from services.mapping import probe_map
 from services.migration import State
+from tests.integration.mapping.tiny_mapping import SOURCE, TARGET, card_fields, end, units
 from tests.integration.migration.migrating import (
     NEW,
     OLD,
@@ -25,7 +26,6 @@ from tests.integration.migration.migrating import (
     rows_of,
     settings_of,
 )
-from tests.integration.tiny_mapping import SOURCE, TARGET, card_fields, end, units
 from tests.tiny_networks import write_map
 
 BACK = "back-map@1"

@@ -17,8 +17,8 @@ from services.gateway.migration_access import MigrationAccess
 from services.mapping import InProcessLink, MappingService
 from services.migration import State
 from services.settings import MappingSettings
+from tests.integration.mapping.tiny_mapping import loaded
 from tests.integration.migration.migrating import begun, check_mapped, migrating, settings_of
-from tests.integration.tiny_mapping import loaded
 
 _COUNT = 300
 

@@ -19,7 +19,7 @@ from services.rpc.inference import grpc_inference_pb2 as pb
 from services.rpc.inference.grpc_inference_pb2_grpc import GRPCInferenceServiceStub
 from services.rpc.mien.v1 import mapping_pb2
 from tests.integration.harness import NO_PROXY
-from tests.integration.tiny_mapping import (
+from tests.integration.mapping.tiny_mapping import (
     SOURCE,
     TARGET,
     card_fields,

@@ -18,7 +18,7 @@ from services.rpc.mien.v1 import mapping_pb2, model_pb2
 from services.serve import running
 from services.settings import EngineSettings, Settings
 from tests.integration.harness import call, free_port
-from tests.integration.tiny_mapping import TARGET, add_map, loaded, serving, source, units
+from tests.integration.mapping.tiny_mapping import TARGET, add_map, loaded, serving, source, units
 from tests.tiny_networks import expected_mapped
 
 Vectors = NDArray[np.float32]
