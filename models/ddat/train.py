@@ -29,7 +29,8 @@ from models.ddat.verifier import Verifier
 from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
-from models.training.loop import Run, TrainingError
+from models.training.errors import TrainingError
+from models.training.loop import Run
 from models.training.people import People, load_people
 from models.training.sheets import write_sheet
 from models.training.teacher import class_centres

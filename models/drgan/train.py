@@ -37,7 +37,8 @@ from models.drgan.warm import Student, WarmRun, start_discriminator
 from models.training.average import Average
 from models.training.checkpoint import CHECKPOINT, load_checkpoint, write_record
 from models.training.curves import draw
-from models.training.loop import Run, TrainingError
+from models.training.errors import TrainingError
+from models.training.loop import Run
 from models.training.people import People, load_people
 from models.training.precision import mixed
 from models.training.teacher import class_centres

@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.training.faces import CROP_SIDE, EYES_COLUMN, POINT_COLUMNS, DataError
+from models.training.errors import DataError
+from models.training.faces import CROP_SIDE, EYES_COLUMN, POINT_COLUMNS
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -33,8 +33,9 @@ from models.nir_cyclegan.sheets import sheet_faces
 from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
+from models.training.errors import TrainingError
 from models.training.faces import Faces, Ints, Split, load_faces, split_people
-from models.training.loop import Run, TrainingError
+from models.training.loop import Run
 from models.training.people import People, load_people
 from models.training.sheets import write_sheet
 from models.zoo.fetch import file_sha256

@@ -33,7 +33,8 @@ from models.poseface.schedule import (
 from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
-from models.training.loop import Run, TrainingError
+from models.training.errors import TrainingError
+from models.training.loop import Run
 from models.training.precision import mixed
 
 LOSSES = ["total", "paa", "pose", "orth", "keep", "decode"]

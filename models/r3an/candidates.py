@@ -17,8 +17,8 @@ from models.r3an.options import ARCHITECTURES, Profile, TrainOptions, profile_op
 from models.r3an.train import Trainer
 from models.r3an.vectors import Pairs
 from models.training.checkpoint import load_checkpoint, save_atomically
+from models.training.errors import TrainingError
 from models.training.faces import Faces
-from models.training.loop import TrainingError
 
 Kind = Literal[
     "procrustes", "ridge", "low-rank", "fc", "fc-deep", "mlp", "mlp-pulled",

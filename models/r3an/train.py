@@ -41,8 +41,9 @@ from models.r3an.vectors import Pairs
 from models.training.average import Average
 from models.training.checkpoint import write_record
 from models.training.curves import draw
+from models.training.errors import DivergedError
 from models.training.faces import BORDER, CROP_SIDE, Bytes, Faces
-from models.training.loop import DivergedError, Run
+from models.training.loop import Run
 
 LOSSES = ["total", "d", "rec_l2", "rec_adv", "rep", "reg"]
 COLUMNS = ["step", "epoch", *LOSSES, "images_per_s"]

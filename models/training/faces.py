@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from models.training.errors import DataError
 from models.training.pose import euler_angles
 
 Bytes = npt.NDArray[np.uint8]
@@ -32,10 +33,12 @@ BORDER = 8
 NOBODY = -1
 EYES_COLUMN = "inter_eye_px_in_source"
 POINT_COLUMNS = [f"{axis}{k}" for k in range(5) for axis in "xy"]
+COLUMNS = ["path", "person", EYES_COLUMN, *POINT_COLUMNS]
+"""What every index has; the points are pixels of the crop, image-left eye first."""
 
-
-class DataError(Exception):
-    """The data folder is incomplete or does not agree with its index."""
+INDEX = "index.tsv"
+OTHERS = ""
+"""In shares of people per source: all sources that are not named."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Faces:
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the names and bytes of the index and the tars."""
     digest = hashlib.sha256()
-    for path in [folder / "index.tsv", *sorted(folder.glob("*.tar"))]:
+    for path in [folder / INDEX, *sorted(folder.glob("*.tar"))]:
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -82,28 +85,51 @@ def load_faces(folder: Path, cache: Path) -> Faces:
     """Open a data folder, decoding it into `cache` at the first call.
 
     Raises:
-        DataError: no index, or a picture of the index is missing or of another size.
+        DataError: no index, one without rows or with a bad one, or a picture of it is missing or of
+            another size.
     """
-    index = folder / "index.tsv"
-    if not index.is_file():
-        raise DataError(f"no index.tsv in {folder}")
-    with index.open(newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows, points, eyes = _read_index(folder)
     mark = fingerprint(folder)
     store = cache / f"faces-{mark[:16]}"
     if not (store / "done.json").is_file():
         _decode(folder, [row["path"] for row in rows], store)
-    points = np.array([[float(row[c]) for c in POINT_COLUMNS] for row in rows], dtype=np.float32)
-    points = points.reshape(-1, 5, 2)
     return Faces(
         crops=np.load(store / "crops.npy", mmap_mode="r"),
         paths=[row["path"] for row in rows],
         people=[row["person"] for row in rows],
         points=points,
         euler=_euler(points, store),
-        eyes=np.array([float(row[EYES_COLUMN]) for row in rows], dtype=np.float32),
+        eyes=eyes,
         fingerprint=mark,
     )
+
+
+def _read_index(folder: Path) -> tuple[list[dict[str, str]], Floats, Floats]:
+    """Its rows, their (N,5,2) points, and their (N,) distances between the eyes."""
+    index = folder / INDEX
+    if not index.is_file():
+        raise DataError(f"no {INDEX} in {folder}")
+    try:
+        with index.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t", restval="")
+            rows = list(reader)
+            named = reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{index} is no text split by tabs: {error}") from error
+    missing = [name for name in COLUMNS if name not in named]
+    if missing:
+        raise DataError(f"{index} has no column {missing[0]}")
+    if not rows:
+        raise DataError(f"{index} names no picture")
+    if len({row["path"] for row in rows}) < len(rows):
+        raise DataError(f"{index} names a picture twice")
+    numbers = np.empty((len(rows), 1 + len(POINT_COLUMNS)), np.float32)
+    for place, row in enumerate(rows):
+        try:
+            numbers[place] = [float(row[name]) for name in (EYES_COLUMN, *POINT_COLUMNS)]
+        except ValueError as error:
+            raise DataError(f"{index}, line {place + 2}: {error}") from error
+    return rows, numbers[:, 1:].reshape(-1, 5, 2).copy(), numbers[:, 0].copy()
 
 
 def _decode(folder: Path, paths: list[str], store: Path) -> None:
@@ -175,12 +201,14 @@ def split_people(
 
     Args:
         faces: the data.
-        holdout: share of people per source in [0,1]; sources not named lose nobody.
+        holdout: share of people per source in [0,1], `OTHERS` for those not named; without it
+            they lose nobody.
         min_images: people with fewer usable images stay out of the softmax.
         excluded: (N,) rows whose label is not trusted; they count as unlabelled.
     """
+    others = holdout.get(OTHERS, 0.0)
     held = np.array(
-        [bool(p) and _draw(p) < holdout.get(p.split("/", 1)[0], 0.0) for p in faces.people]
+        [bool(p) and _draw(p) < holdout.get(p.split("/", 1)[0], others) for p in faces.people]
     )
     usable = np.array([bool(p) for p in faces.people]) & ~held
     if excluded is not None:

@@ -16,20 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.training.checkpoint import CHECKPOINT, load_checkpoint, save_atomically
 from models.training.curves import Log
+from models.training.errors import DivergedError, TrainingError
 
 BatchT = TypeVar("BatchT")
 
 LOG_EVERY = 10
 MAX_BAD_STEPS = 20
 """Steps in a row with a loss that is not finite before the run gives up."""
-
-
-class TrainingError(Exception):
-    """The run cannot go on; the last checkpoint is intact."""
-
-
-class DivergedError(TrainingError):
-    """Loss or gradient have not been finite for many steps: a result of its own."""
 
 
 class Run(ABC, Generic[BatchT]):

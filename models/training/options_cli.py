@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from models.training.augment import Augmentation
 from models.training.checkpoint import read_options
-from models.training.loop import TrainingError
+from models.training.errors import TrainingError
 
 DataOption = Annotated[Path, typer.Option(exists=True, file_okay=False, help="index.tsv and tars")]
 RunOption = Annotated[Path, typer.Option(help="folder of the run; a run that is there goes on")]

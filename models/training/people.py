@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.training.faces import Faces, Split, load_faces, split_people
+from models.training.faces import OTHERS, Faces, Split, load_faces, split_people
 from models.training.teacher import doubtful_labels, merged_people, teacher_targets
 from models.training.validation import Validation
 
@@ -37,10 +37,19 @@ class PeopleOptions(BaseModel):
     holdout_cfp: float = Field(0.27, ge=0, lt=1, description="share of CFP people held out")
     holdout_celeba: float = Field(0.1, ge=0, lt=1, description="share of CelebA people held out")
     holdout_fiw: float = Field(0.06, ge=0, lt=1, description="share of FIW people held out")
+    holdout_other: float = Field(
+        0.1, ge=0, lt=1, description="share of people held out of sources that are none of Mien's"
+    )
 
     def holdout(self) -> dict[str, float]:
         """Share of people held out per source of the training data."""
-        return {"cfp": self.holdout_cfp, "celeba": self.holdout_celeba, "fiw": self.holdout_fiw}
+        return {
+            "cfp": self.holdout_cfp,
+            "celeba": self.holdout_celeba,
+            "fiw": self.holdout_fiw,
+            "lfw": 0.0,
+            OTHERS: self.holdout_other,
+        }
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from models.training.errors import TrainingError
 from models.zoo import FetchError, ZooError
 from services.cli import (
     audit,
@@ -91,6 +92,7 @@ _FAILURES = (
     VectorFileError,
     TracingError,
     SourceError,
+    TrainingError,
 )
 
 

@@ -25,8 +25,7 @@ from models.r3an.measure import STRICT_FMR
 from models.r3an.options import Profile
 from models.r3an.report import Origin, card_of, readme, write_figures
 from models.r3an.vectors import SplitOptions
-from models.training.faces import DataError
-from models.training.loop import TrainingError
+from models.training.errors import TrainingError
 from models.zoo import write_card
 from services.cli.mapping_data import MappingData, mapping_data
 from services.evaluation import PairsError
@@ -145,7 +144,7 @@ def fit(plan: Plan) -> dict[str, Any]:
                 release.write(kinds[number:])
             release.add(workshop.make(kind))
         return release.write(())
-    except (DataError, TrainingError, ValueError) as error:
+    except (TrainingError, ValueError) as error:
         raise PairsError(str(error)) from error
 
 

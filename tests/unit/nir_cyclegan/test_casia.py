@@ -12,7 +12,8 @@ from models.nir_cyclegan.casia import (
     read_protocol,
     write_faces,
 )
-from models.training.faces import DataError, load_faces
+from models.training.errors import DataError
+from models.training.faces import load_faces
 
 TEMPLATE = np.array([[46, 60], [81, 60], [64, 80], [50, 100], [79, 100]], np.float32)
 

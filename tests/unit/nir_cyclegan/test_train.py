@@ -19,7 +19,7 @@ from models.nir_cyclegan.options import GPU_CHANGES, PUBLISHED, TrainOptions, pr
 from models.nir_cyclegan.pictures import Operation
 from models.nir_cyclegan.train import Trainer
 from models.training.checkpoint import load_checkpoint, read_options
-from models.training.loop import TrainingError
+from models.training.errors import TrainingError
 from models.training.onnx_export import sample_pictures
 
 TINY = {

@@ -15,7 +15,7 @@ from models.poseface.command import app
 from models.poseface.options import TrainOptions, profile_options
 from models.poseface.train import Trainer
 from models.training.checkpoint import load_checkpoint, read_options
-from models.training.loop import TrainingError
+from models.training.errors import TrainingError
 
 TINY = {
     "backbone": "mobilefacenet",

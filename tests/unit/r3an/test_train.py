@@ -13,8 +13,9 @@ from models.r3an.options import ARCHITECTURES, TrainOptions, profile_options
 from models.r3an.train import NAN, RESULT, Trainer, small_faces
 from models.r3an.vectors import Pairs
 from models.training.checkpoint import load_checkpoint, read_options
+from models.training.errors import TrainingError
 from models.training.faces import Faces
-from models.training.loop import MAX_BAD_STEPS, TrainingError
+from models.training.loop import MAX_BAD_STEPS
 
 TINY = {"batch": 8, "epochs": 0.2, "validate_steps": 1000, "flip": 0.5}
 

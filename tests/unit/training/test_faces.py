@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 
 from models.poseface.batches import Batches
 from models.training.augment import Augmentation
-from models.training.faces import DataError, Faces, load_faces, split_people
+from models.training.errors import DataError
+from models.training.faces import Faces, load_faces, split_people
+from models.training.people import PeopleOptions
 from models.training.teacher import class_centres, doubtful_labels, merged_people
 
 
@@ -48,6 +51,35 @@ def test_a_picture_missing_from_the_tars_is_named(data_folder: Path, tmp_path: P
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="index"):
         load_faces(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text.replace("person", "who", 1), "no column person"),
+        (lambda text: text.splitlines()[0] + "\n", "names no picture"),
+        (lambda text: text + text.splitlines()[1] + "\n", "twice"),
+        (lambda text: text.rpartition("\t")[0] + "\tleft\n", "line 27: could not convert"),
+        (lambda text: text.rpartition("\t")[0] + "\n", "line 27: could not convert"),
+    ],
+)
+def test_a_bad_index_is_told_with_the_line(
+    data_folder: Path, tmp_path: Path, change: Callable[[str], str], told: str
+) -> None:
+    index = (data_folder / "index.tsv").read_text()
+    (tmp_path / "index.tsv").write_text(change(index))
+    with pytest.raises(DataError, match=told):
+        load_faces(tmp_path, tmp_path / "cache")
+
+
+def test_people_of_sources_that_mien_does_not_know_are_held_out_too(faces: Faces) -> None:
+    shares = PeopleOptions(holdout_other=0.5).holdout()
+    assert shares["lfw"] == 0
+    split = split_people(faces, shares, min_images=3)
+    assert np.array_equal(
+        split.validation, split_people(faces, {"toy": 0.5}, min_images=3).validation
+    )
+    assert len(split.validation)
 
 
 def test_people_are_held_out_whole_and_always_the_same(faces: Faces) -> None:
