@@ -13,6 +13,7 @@ from services.cli import (
     audit,
     augment,
     bench,
+    crops,
     engines,
     evaluate,
     export,
@@ -53,6 +54,7 @@ app = typer.Typer(
 faces.add_commands(app)
 evaluate.add_commands(app)
 system.add_commands(app)
+app.command()(crops.crops)
 app.command()(subjects.identify)
 app.add_typer(subjects.app, name="subjects")
 app.add_typer(models.app, name="models")

@@ -22,6 +22,7 @@ from models.ddat.train import Trainer
 from models.training.checkpoint import load_checkpoint, read_options
 
 TINY = {
+    "holdout_other": 0.0,
     "width": 8, "discriminator_width": 4, "batch": 2, "epochs": 1.0, "limit": 6, "amp": False,
     "pretrain": 0.3, "vat_every": 1, "vat_from": 0.0, "workers": 1, "validate_steps": 1000,
     "merge_above": 1.0, "label_floor": -1.0, "min_images": 1,

@@ -21,6 +21,7 @@ from models.drgan.warm import Student, start_discriminator
 from models.training.checkpoint import load_checkpoint, read_options
 
 TINY = {
+    "holdout_other": 0.0,
     "encoder": "paper", "width": 0.125, "people": 3, "images": 2, "epochs": 3.0, "amp": False,
     "warm_epochs": 1.0, "warm_batch": 8, "workers": 1, "validate_steps": 1000, "noise": 4,
     "turned_repeat": 1, "merge_above": 1.0, "label_floor": -1.0,

@@ -39,7 +39,7 @@ def finished_run(
         {
             "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "pairs": 2,
             "nir_share": 0.7, "grey": False, "merge_above": 1.0, "label_floor": -1.0,
-            "min_images": 1, "he": "vis_domain",
+            "min_images": 1, "he": "vis_domain", "holdout_other": 0.0,
         },
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("run")

@@ -24,6 +24,7 @@ from models.training.onnx_export import sample_pictures
 from models.zoo.enhancer_card import GainPoint, helps_from
 
 TINY = {
+    "holdout_other": 0.0,
     "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "amp": False, "min_images": 1,
     "merge_above": 1.0, "label_floor": -1.0, "workers": 1, "nir_share": 0.7, "validate_faces": 6,
 }  # fmt: skip

@@ -23,6 +23,7 @@ from models.training.errors import TrainingError
 from models.training.onnx_export import sample_pictures
 
 TINY = {
+    "holdout_other": 0.0,
     "width": 4, "blocks": 1, "discriminator_width": 4, "batch": 1, "pairs": 2, "epochs": 0.6,
     "nir_share": 0.7, "side": 64, "amp": False, "pretrain": 0.0, "pool": 1, "workers": 1,
     "validate_steps": 1000, "look_every": 1, "warmup": 0, "merge_above": 1.0, "label_floor": -1.0,

@@ -18,6 +18,7 @@ from models.training.checkpoint import load_checkpoint, read_options
 from models.training.errors import TrainingError
 
 TINY = {
+    "holdout_other": 0.0,
     "backbone": "mobilefacenet",
     "identity_dim": 16,
     "freeze_stages": 0,
