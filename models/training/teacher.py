@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.training.faces import BORDER, CROP_SIDE, Faces, Ints
 from models.training.precision import mixed
+from models.training.verifier import FileVerifier
 
 BATCH = 64
 CENTRAL = slice(BORDER, CROP_SIDE - BORDER)
@@ -39,28 +41,30 @@ def embed(trunk: torch.nn.Module, crops: npt.NDArray[np.uint8], *, amp: bool = F
 def teacher_targets(faces: Faces, path: Path, cache: Path) -> Tensor:
     """(N,2,d) unit features of every clean crop and of its mirror, computed once and cached.
 
-    OpenVINO runs the teacher's own file, in fp32: a few times faster than torch where there is no
-    GPU. The cache is named after the weights and the data.
+    OpenVINO runs the teacher's own file, in fp32 on all cores. The cache is named after the
+    weights and the data.
     """
     weights = hashlib.sha256(path.read_bytes()).hexdigest()
     store = cache / f"teacher-{weights[:12]}-{faces.fingerprint[:16]}.npy"
     if store.is_file():
         return torch.from_numpy(np.load(store))
-    options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-    teacher = openvino.Core().compile_model(str(path), "CPU", options)
+    teacher = FileVerifier(path)
     parts = []
-    for start in range(0, len(faces), BATCH):
-        block = np.asarray(faces.crops[start : start + BATCH, CENTRAL, CENTRAL])
-        pair = [_run(teacher, block), _run(teacher, block[:, :, ::-1])]
-        parts.append(F.normalize(torch.stack(pair, dim=1), dim=2))
+    columns = (TextColumn("teacher"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for start in progress.track(range(0, len(faces), BATCH)):
+            block = np.asarray(faces.crops[start : start + BATCH, CENTRAL, CENTRAL])
+            pair = [_seen(teacher, block), _seen(teacher, block[:, :, ::-1])]
+            parts.append(F.normalize(torch.stack(pair, dim=1), dim=2))
     targets = torch.cat(parts)
     np.save(store, targets.numpy())
     return targets
 
 
-def _run(teacher: openvino.CompiledModel, crops: npt.NDArray[np.uint8]) -> Tensor:
+def _seen(teacher: FileVerifier, crops: npt.NDArray[np.uint8]) -> Tensor:
     images = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32)
-    return torch.from_numpy(np.array(teacher(images)[0]))
+    features: Tensor = teacher(torch.from_numpy(images))
+    return features
 
 
 def class_centres(targets: Tensor, labels: Ints, classes: int, weights: Tensor) -> Tensor:
