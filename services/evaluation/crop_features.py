@@ -8,7 +8,8 @@ in a folder, because they take minutes to make.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -142,11 +143,9 @@ def _kept(
         return np.asarray(np.load(store))
     store.parent.mkdir(parents=True, exist_ok=True)
     parts = []
-    for start in range(0, count, _BATCH):
-        rows = range(start, min(start + _BATCH, count))
-        pictures = np.stack([picture(row) for row in rows])
-        parts.append(embedder.embed(model_crops(pictures, embedder.card.input)))
-        advance(len(rows))
+    for crops in _prepared(count, picture, embedder.card.input):
+        parts.append(embedder.embed(crops))
+        advance(len(crops))
     vectors = np.concatenate(parts)
     unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
     draft = store.with_suffix(".part")
@@ -154,6 +153,23 @@ def _kept(
         np.save(file, unit)
     draft.replace(store)
     return unit
+
+
+def _prepared(
+    count: int, picture: Callable[[int], Pictures], spec: CropInput
+) -> Iterator[Pictures]:
+    """Batches of crops; the next one is made while the caller works on this one."""
+
+    def made(start: int) -> Pictures:
+        rows = range(start, min(start + _BATCH, count))
+        return model_crops(np.stack([picture(row) for row in rows]), spec)
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(made, 0)
+        for start in range(_BATCH, count, _BATCH):
+            ready, coming = coming, ahead.submit(made, start)
+            yield ready.result()
+        yield coming.result()
 
 
 def seen(faces: Faces, row: int, view: int) -> Pictures:

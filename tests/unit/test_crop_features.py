@@ -10,6 +10,7 @@ from models.zoo import CropInput, EmbedderCard
 from models.zoo.card import EmbeddingOutput
 from models.zoo.card_base import Weights
 from services.embedding import Embedder
+from services.evaluation import crop_features
 from services.evaluation.crop_features import (
     blend_vectors,
     blended,
@@ -50,6 +51,20 @@ def test_every_face_and_its_mirror_image_get_the_vector_that_the_service_would_g
     own = model.embed(model_crops(mirror, model.card.input))[0]
     np.testing.assert_allclose(made[3, 1], own, atol=1e-5)
     assert np.abs(made[:, 0] - made[:, 1]).max() > 1e-3
+    model.close()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 13, 26, 27])
+def test_faces_keep_their_order_whatever_a_batch_holds(
+    faces: Faces, tmp_path: Path, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = embedder(tmp_path)
+    whole = crop_vectors(model, faces, tmp_path / "whole")
+    monkeypatch.setattr(crop_features, "_BATCH", batch)
+    done: list[int] = []
+    parts = crop_vectors(model, faces, tmp_path / "parts", advance=done.append)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    assert sum(done) == 2 * len(faces)
     model.close()
 
 
