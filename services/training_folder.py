@@ -99,6 +99,10 @@ def photographs_of(index: Path) -> list[Photograph]:
         raise DataError(f"{index} names no picture")
     if len({row["path"] for row in rows}) < len(rows):
         raise DataError(f"{index} names a picture twice")
+    for row in rows:
+        path = Path(row["path"])
+        if path.is_absolute() or ".." in path.parts:
+            raise DataError(f"{index}: every path begins in the folder of the photographs")
     return [
         Photograph(row["path"], row["person"], {name: row.get(name, "") for name in LABELS})
         for row in rows

@@ -144,6 +144,8 @@ def test_the_largest_face_can_be_asked_for(portraits: Path, tmp_path: Path) -> N
         ("file\tperson\none.jpg\tone\n", "must name path and person"),
         ("path\tperson\n", "names no picture"),
         ("path\tperson\na.jpg\tone\na.jpg\ttwo\n", "twice"),
+        ("path\tperson\n/first/one.jpg\tone\n", "begins in the folder"),
+        ("path\tperson\nfirst/../../one.jpg\tone\n", "begins in the folder"),
         ("path\tperson\nlost.jpg\tone\n", "shows a face"),
     ],
 )
