@@ -34,8 +34,8 @@ class Capacity:
         workers = settings.workers or cpus + 1
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
         most = settings.max_in_flight or _IN_FLIGHT_PER_CPU * cpus
-        # One more than CPUs keeps them busy through every stage.
-        self._places = Places(most, settings.sustained_in_flight or cpus + 1)
+        # One for each CPU: one more answers hardly more, and everybody a half later.
+        self._places = Places(most, settings.sustained_in_flight or cpus)
         self._streams = max(1, min(_STREAMS_PER_CPU * cpus, most // 2))
         self._seconds = settings.timeout_seconds
 

@@ -48,7 +48,7 @@ class GatewaySettings(Group):
         0,
         ge=0,
         description="requests at work at once where one 429 follows another, so that what overload "
-        "lets in is answered quickly; 0: one more than CPUs; the same as max_in_flight: no such "
+        "lets in is answered quickly; 0: one for each CPU; the same as max_in_flight: no such "
         "difference",
     )
     timeout_seconds: float = Field(30.0, gt=0, description="longest time for one request")

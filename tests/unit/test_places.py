@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from contextlib import ExitStack
 
+import pytest
+
 from services.gateway.places import Places
 
 
@@ -34,8 +36,8 @@ class _Crowd:
         return True
 
 
-def _overloaded(most: int) -> _Crowd:
-    crowd = _Crowd(most)
+def _overloaded(most: int, sustained: int = 3) -> _Crowd:
+    crowd = _Crowd(most, sustained)
     crowd.come(most + 4)
     crowd.go()
     return crowd
@@ -102,6 +104,26 @@ def test_calm_ends_overload() -> None:
     crowd = _overloaded(21)
     crowd.now += 0.3
     assert crowd.come(7) == 7
+
+
+@pytest.mark.parametrize(
+    ("come", "found"),
+    [
+        ((1, 1, 1, 4), 16),  # 35 in a second, of 40 that could be answered
+        ((1, 3, 1, 4), 2),  # 45
+        ((4, 4, 4, 4), 2),  # 80
+    ],
+)
+def test_overload_ends_when_fewer_come_than_could_be_answered(
+    come: tuple[int, ...], found: int
+) -> None:
+    crowd = _overloaded(48, sustained=2)
+    for _ in range(15):  # three seconds; somebody is refused in each fifth of one
+        for count in come:
+            crowd.come(count)
+            crowd.now += 0.05
+            crowd.go()
+    assert crowd.come(16) == found
 
 
 def test_streams_take_places_but_are_no_overload() -> None:
