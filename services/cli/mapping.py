@@ -48,7 +48,7 @@ VIEWS, BLENDS = 4, 2
 """What a fit sees beside each face and its mirror image, if nothing else is said."""
 
 CPU_EPOCHS = 2.0
-"""R3AN's, if nothing else is said: half an hour on two CPUs for both of its forms."""
+"""R3AN's, if nothing else is said: at 45 faces a second, 23 minutes for each of its two forms."""
 
 
 @app.command()
