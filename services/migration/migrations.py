@@ -23,8 +23,8 @@ from services.telemetry import get_logger
 
 _log = get_logger(__name__)
 
-_PAUSE_SECONDS = 20.0
-"""So long `pause` waits for the batch at hand."""
+_PATIENCE = 20.0
+"""Seconds that `pause` waits for the batch at hand, and `start` for a run to begin or to let go."""
 
 _LOOK = 0.1
 _REFUSED = 1.0  # seconds after which a start that is refused has said so
@@ -111,7 +111,7 @@ class Migrations:
         Raises:
             MienError: MIGRATION_UNKNOWN, or MIGRATION_STATE.
         """
-        record = await self.get(name)
+        record = await self._settled(name)
         task = self._tasks.get(name)
         if record.state is State.SWITCHED or (task is not None and not task.done()):
             return record
@@ -123,7 +123,7 @@ class Migrations:
         await asyncio.wait({task}, timeout=_REFUSED)
         if task.done() and (error := task.exception()) is not None:
             raise error
-        return await self.get(name)
+        return await self._settled(name)
 
     async def take_up(self) -> None:
         """Goes on with what a process that has ended left at work."""
@@ -142,13 +142,13 @@ class Migrations:
         if record.state not in _AT_WORK:
             return record
         await self._gallery.put_job(Job(WISH + name, {}))
-        end = now() + _PAUSE_SECONDS
-        while record.state in _AT_WORK and now() < end:
-            if not await self.at_work(name):
-                return await self._pause_what_rests(name)
+        end = now() + _PATIENCE
+        while await self.at_work(name):  # until the lease is let go, which comes after the state
+            if now() > end:
+                return await self.get(name)
             await asyncio.sleep(_LOOK)
-            record = await self.get(name)
-        return record
+        record = await self.get(name)
+        return await self._pause_what_rests(name) if record.state in _AT_WORK else record
 
     async def switch(self, name: str, *, accept_loss: bool = False) -> Record:
         """Catches up and makes the new model live.
@@ -224,6 +224,17 @@ class Migrations:
         """Stops what runs in the background; it is taken up by the next process."""
         for name in list(self._tasks):
             await self._leave(name)
+
+    async def _settled(self, name: str) -> Record:
+        """The record when a run in the background is not about to begin, nor to let go."""
+        record, task = await self.get(name), self._tasks.get(name)
+        if task is not None:
+            end = now() + _PATIENCE
+            plain = (*_AT_WORK, State.SWITCHED)
+            while record.state not in plain and not task.done() and now() < end:
+                await asyncio.wait({task}, timeout=_LOOK)
+                record = await self.get(name)
+        return record
 
     async def _leave(self, name: str) -> None:
         task = self._tasks.pop(name, None)

@@ -400,7 +400,8 @@ def test_another_tenants_subject_costs_what_one_that_is_not_there_costs(
                 other.request(method, path.format(subject), json=body.get(method)),
                 "subject_unknown",
             )
-            seen = [one.split("WHERE")[0] for one in statements]
+            # A thread of the store's that reads for the first time sets its connection up.
+            seen = [one.split("WHERE")[0] for one in statements if not one.startswith("PRAGMA")]
             return {key: told[key] for key in ("title", "detail", "code")}, seen
 
         ask("nobody")  # what is read once only is read by now

@@ -11,7 +11,9 @@ import pytest
 
 from services.errors import Errors, MienError
 from services.gallery import Enrolment, NewTemplate
-from services.migration import PlanOptions, Record, State
+from services.migration import Migrations, PlanOptions, Record, State
+from services.migration.lease import Lease
+from services.migration.run import Run
 from tests.integration.mapping.tiny_mapping import add_map, units
 from tests.integration.migration.migrating import (
     MAP,
@@ -94,6 +96,62 @@ async def test_a_paused_run_stops_and_goes_on_where_it_stopped(tmp_path: Path) -
         rows = await rows_of(gallery, NEW)
         assert all(rows[key].sequence == sequence for key, sequence in first.items())
         assert await check_mapped(gallery) == 600
+
+
+@pytest.fixture
+def slow_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run holds its lease for half a second after it has stored how it ended."""
+    release = Lease._release
+
+    async def late(self: Lease) -> None:
+        await asyncio.sleep(0.5)
+        await release(self)
+
+    monkeypatch.setattr(Lease, "_release", late)
+
+
+@pytest.mark.usefixtures("slow_release")
+async def test_a_pause_is_told_when_the_run_has_let_go(tmp_path: Path) -> None:
+    async with migrating(tmp_path, 300) as (_, migrations, name):
+        await migrations.start(name, rate=100)
+        assert (await migrations.pause(name)).state is State.PAUSED
+        assert not await migrations.at_work(name)
+        await migrations.start(name, rate=0)
+        await _until(migrations, name, State.CAUGHT_UP)
+
+
+@pytest.mark.usefixtures("slow_release")
+async def test_a_start_while_a_paused_run_ends_is_not_lost(tmp_path: Path) -> None:
+    async with migrating(tmp_path, 300) as (_, migrations, name):
+        await migrations.start(name, rate=100)
+        pausing = asyncio.create_task(migrations.pause(name))
+        await _until(migrations, name, State.PAUSED)
+        assert await migrations.at_work(name)
+        await migrations.start(name, rate=0)
+        await _until(migrations, name, State.CAUGHT_UP)
+        await pausing
+
+
+async def test_a_pause_right_after_a_start_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Run._begin
+
+    async def late(self: Run) -> None:
+        await asyncio.sleep(2)
+        await begin(self)
+
+    monkeypatch.setattr(Run, "_begin", late)
+    async with migrating(tmp_path, 300) as (_, migrations, name):
+        started = await migrations.start(name, rate=100)
+        assert started.state is State.RUNNING
+        assert (await migrations.pause(name)).state is State.PAUSED
+
+
+async def _until(migrations: Migrations, name: str, state: State) -> None:
+    async with asyncio.timeout(20):
+        while (await migrations.get(name)).state is not state:  # noqa: ASYNC110 - another's work
+            await asyncio.sleep(0.02)
 
 
 async def test_what_is_enrolled_and_deleted_during_a_run_reaches_both_sides(tmp_path: Path) -> None:
