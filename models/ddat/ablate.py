@@ -96,7 +96,7 @@ def run_variant(
     Returns:
         The outcomes of nearest and cubic up-sampling, and of the variant, on the same pairs.
     """
-    trainer.run()
+    trainer.run_to_end()
     generator, options = load_generator(trainer.out)
     measured = examination.of(
         generator.to(trainer.device), trainer.device, options.upsampling, DOMAINS, QUICK_SIDES,

@@ -79,7 +79,7 @@ def run_variant(trainer: Trainer, name: str) -> tuple[Outcome, Outcome]:
     if validation is None:
         raise ValueError("an ablation needs held-out people")
     trainer.examination = None  # measured once, below
-    trainer.run()
+    trainer.run_to_end()
     generator, bins = load_generator(trainer.out)
     encoder = generator.encoder
     examination = Examination(trainer.people.faces, validation)

@@ -144,7 +144,7 @@ def ablate(
         trainer = Trainer(options, data, out / _folder(name), cache or out / "cache", start, vgg16)
         examination = examination or _examination(trainer, faces)
         experiment = experiment or Experiment(examination, trainer.device, shots, least, seeds)
-        trainer.run()
+        trainer.run_to_end()
         translators, _ = load_translators(trainer.out)
         translators = translators._replace(
             nir2vis=translators.nir2vis.to(trainer.device),

@@ -69,7 +69,7 @@ def run_variant(
     validation = trainer.material.validation
     if validation is None:
         raise ValueError("an ablation needs held-out people")
-    trainer.run()
+    trainer.run_to_end()
     network = load_trained(out / name)
     export_onnx(serving_network(network), out / name / "model.onnx")
     faces = trainer.material.faces

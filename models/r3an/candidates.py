@@ -184,9 +184,7 @@ class Workshop:
         trainer = Trainer(
             options, self.pairs, self.faces, self.out / kind, self.cache, self.facts, self.console
         )
-        trainer.run()
-        if trainer.stopping:
-            raise TrainingError("stopped; the same command goes on")
+        trainer.run_to_end()
         if trainer.step < trainer.steps:
             return Candidate(kind, None, 0.0, count(trainer.mapper))
         return _candidate(kind, trainer.result().eval(), trainer.seconds_per_step)

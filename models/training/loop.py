@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.training.checkpoint import CHECKPOINT, load_checkpoint, save_atomically
 from models.training.curves import Log
-from models.training.errors import DivergedError, TrainingError
+from models.training.errors import DivergedError, StoppedError, TrainingError
 
 BatchT = TypeVar("BatchT")
 
@@ -96,6 +96,16 @@ class Run(ABC, Generic[BatchT]):
         finally:
             for sig, handler in previous.items():
                 signal.signal(sig, handler)
+
+    def run_to_end(self) -> None:
+        """As `run`, for what is measured or mapped with afterwards.
+
+        Raises:
+            StoppedError: a signal came first.
+        """
+        self.run()
+        if self.stopping:
+            raise StoppedError("stopped; the same command goes on")
 
     def check_finite(self, finite: bool) -> bool:
         """Counts steps whose loss or gradient is not finite; they must change nothing.

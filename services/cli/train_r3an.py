@@ -93,7 +93,7 @@ def ablate(
         for name, row in ARCHITECTURES.items():
             options = profile_options(profile, {**row, **size})
             trainer = Trainer(options, data.pairs, data.faces, out / name, kept, data.facts())
-            trainer.run()
+            trainer.run_to_end()
             if trainer.stopping:
                 return
             diverged = trainer.step < trainer.steps

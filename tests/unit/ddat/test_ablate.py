@@ -1,5 +1,8 @@
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,10 @@ from typer.testing import CliRunner
 from models.ddat import ablate, export, report
 from models.ddat.ablate import VARIANTS, changes_of
 from models.ddat.options import TrainOptions, profile_options
+from models.ddat.train import Trainer
+from models.training.errors import StoppedError
 
+CHOSEN = ("G, source alone", "full, paper's input")
 SPEC = ("G, source alone", "+ adaptor", "+ consistency", "+ VAT (full)")
 
 
@@ -34,13 +40,11 @@ def test_every_variant_can_be_run() -> None:
         profile_options("gpu", changes_of(name))
 
 
-def test_one_command_trains_measures_and_tables_the_variants(
-    data_folder: Path,
-    zoo_poseface: Path,
-    cache: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def common(
+    data_folder: Path, zoo_poseface: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Arguments of every command here; two variants, small enough for a test."""
     # The toy people's source is called "toy"; hold some of them out.
     monkeypatch.setattr(TrainOptions, "holdout", lambda _: {"toy": 0.4})
     tiny = {
@@ -54,20 +58,46 @@ def test_one_command_trains_measures_and_tables_the_variants(
     monkeypatch.setattr("models.ddat.train.QUICK_SIDES", (16,))
     monkeypatch.setattr("models.ddat.train.QUICK_DOMAINS", ("source",))
     monkeypatch.setattr("models.ddat.train.draw", lambda *_: None)  # curves cost seconds
-    chosen = {name: VARIANTS[name] for name in ("G, source alone", "full, paper's input")}
+    chosen = {name: VARIANTS[name] for name in CHOSEN}
     monkeypatch.setattr(ablate, "VARIANTS", chosen)
-    common = ["--data", str(data_folder), "--start", str(zoo_poseface), "--cache", str(cache)]
+    return ["--data", str(data_folder), "--start", str(zoo_poseface), "--cache", str(cache)]
+
+
+def test_a_variant_that_was_stopped_is_not_measured(
+    common: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.train_step
+
+    def terminated(self: Trainer, batch: Any) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch)
+
+    command = [*common, "--out", str(tmp_path), "--limit", "2", "--epochs", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", terminated)
+        told = CliRunner().invoke(ablate.app, command)
+    assert isinstance(told.exception, StoppedError)
+    assert not (tmp_path / "ablation.json").exists()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["g-source-alone"]
+    told = CliRunner().invoke(ablate.app, command)
+    assert told.exit_code == 0, told.output
+    assert "resumed after step 1 of 2" in told.output
+
+
+def test_one_command_trains_measures_and_tables_the_variants(
+    common: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = CliRunner().invoke(
         ablate.app, [*common, "--out", str(tmp_path), "--limit", "2", "--epochs", "1"]
     )
     assert told.exit_code == 0, told.output
     outcomes = json.loads((tmp_path / "ablation.json").read_text())["outcomes"]
-    assert [outcome["name"] for outcome in outcomes] == ["nearest", "bicubic", *chosen]
+    assert [outcome["name"] for outcome in outcomes] == ["nearest", "bicubic", *CHOSEN]
     for outcome in outcomes:
         assert set(outcome["tar"]) == {"source 16", "target 16"}
         assert -1 <= outcome["identity"]["target"] < 1
     assert outcomes[1]["psnr"] > outcomes[0]["psnr"]
-    assert all(name in told.output for name in chosen)
+    assert all(name in told.output for name in CHOSEN)
     log = (tmp_path / "g-source-alone" / "validation.csv").read_text().splitlines()
     assert len(log) == 3  # header, before the first step, after the last
 
