@@ -55,6 +55,9 @@ CENTRED: Kind = "centred"
 KINDS: tuple[Kind, ...] = tuple(kind for kind in TITLES if kind != CENTRED)
 """What can be asked for; the best of them is then tried centred."""
 
+QUICK: tuple[Kind, ...] = ("ridge", "mlp")
+"""What is tried before faces are embedded in many views: minutes of work, and little behind."""
+
 LONG: tuple[Kind, ...] = ("r3an", "r3an-linear")
 """What takes hours on a CPU where all others together take minutes."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,6 @@ import numpy as np
 
 from models.evaluation.bootstrap import Interval
 from models.evaluation.thresholds import FittedThreshold
-from models.r3an.candidates import TITLES, Kind
 from models.r3an.fit import MAP_FILE, Entry, Fit, shown_conditions
 from models.r3an.mappers import mapped
 from models.r3an.measure import STRICT_FMR, subjects_of
@@ -61,14 +60,14 @@ def percent(span: Interval) -> str:
     return f"{100 * span.estimate:.1f} ({100 * span.low:.1f} to {100 * span.high:.1f})"
 
 
-def readme(fit: Fit, pairs: Pairs, origin: Origin, left: Sequence[Kind] = ()) -> str:
+def readme(fit: Fit, pairs: Pairs, origin: Origin, left: str = "") -> str:
     """The report of a fit as Markdown.
 
     Args:
         fit: what was found.
         pairs: the faces.
         origin: of the fit.
-        left: candidates that it had not come to.
+        left: what it had not come to, in words.
     """
     best = fit.best.candidate
     facts = pairs.facts()
@@ -80,8 +79,7 @@ def readme(fit: Fit, pairs: Pairs, origin: Origin, left: Sequence[Kind] = ()) ->
         )
     note += ": a linear map is enough here." if (best.of or best.kind) in LINEAR else "."
     if left:
-        missing = " and ".join(TITLES[kind] for kind in left)
-        note += f" Not tried when this was written: {missing}. The same command goes on."
+        note += f" Not tried when this was written: {left}. The fit goes on with its command."
     lines = [
         f"# Map {origin.arrow}",
         "",

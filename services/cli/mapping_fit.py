@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import typer
 from rich.console import Console
 
-from models.r3an.candidates import KINDS, LONG, Candidate, Kind, Workshop
+from models.r3an.candidates import KINDS, LONG, QUICK, TITLES, Candidate, Kind, Workshop
 from models.r3an.fit import (
     MAP_FILE,
     Entry,
@@ -30,6 +30,9 @@ from models.zoo import write_card
 from services.cli.mapping_data import MappingData, mapping_data
 from services.evaluation import PairsError
 from services.evaluation.record import hardware
+
+_FIRST = "first"
+"""Folder, in that of the fit, of what is made of the faces as they are."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,13 @@ class Plan:
             raise typer.BadParameter("--profile: it is cpu or gpu")
         return tuple(kind for kind in KINDS if not self.only or kind in self.only)
 
+    def first(self) -> Plan | None:
+        """What is fitted to the faces as they are before they are embedded in more views."""
+        quick = tuple(kind for kind in self.kinds() if kind in QUICK)
+        if not quick or not (self.views or self.blends):
+            return None
+        return replace(self, only=quick, views=0, blends=0)
+
     def command(self) -> str:
         """What repeats the fit."""
         said = [
@@ -105,14 +115,32 @@ class Plan:
 def fit(plan: Plan) -> dict[str, Any]:
     """Makes the candidates, releases the best and writes the report; returns its numbers.
 
-    Before a candidate whose training is long, the best so far is released: a fit that is killed
-    leaves a map to use.
+    Before more views of the faces are embedded, and before a candidate whose training is long, the
+    best so far is released: a fit that is killed leaves a map to use.
 
     Raises:
         PairsError: the data or the folder cannot be used; the message says why.
     """
-    kinds = plan.kinds()
     console = Console(stderr=True)
+    first = plan.first()
+    if first is not None and not (plan.out / MAP_FILE).is_file():
+        more = f"any of them on {plan.views} changed views and {plan.blends} blends of each face"
+        _fit(first, plan.out / _FIRST, plan.kinds(), more, console)
+    return _fit(plan, plan.out, (), "", console)
+
+
+def _fit(
+    plan: Plan, made: Path, later: tuple[Kind, ...], more: str, console: Console
+) -> dict[str, Any]:
+    """Fits what a plan asks for.
+
+    Args:
+        plan: what to fit.
+        made: folder of the candidates' trainings.
+        later: candidates that are still to be made when all of the plan's are.
+        more: the same in words.
+        console: where progress goes.
+    """
     try:
         data = mapping_data(
             plan.source,
@@ -130,7 +158,7 @@ def fit(plan: Plan) -> dict[str, Any]:
         workshop = Workshop(
             pairs,
             data.faces,
-            plan.out,
+            made,
             plan.cache,
             data.facts(),
             "gpu" if plan.profile == "gpu" else "cpu",
@@ -139,11 +167,13 @@ def fit(plan: Plan) -> dict[str, Any]:
             console,
         )
         release = _Release(plan, data, console)
+        kinds = plan.kinds()
         for number, kind in enumerate(kinds):
             if kind in LONG and number:
-                release.write(kinds[number:])
+                left = kinds[number:]
+                release.write(left, " and ".join(TITLES[one] for one in left))
             release.add(workshop.make(kind))
-        return release.write(())
+        return release.write(later, more)
     except (TrainingError, ValueError) as error:
         raise PairsError(str(error)) from error
 
@@ -162,11 +192,12 @@ class _Release:
         self._entries.append(entry)
         self._tell(candidate.kind, entry)
 
-    def write(self, left: tuple[Kind, ...]) -> dict[str, Any]:
+    def write(self, left: tuple[Kind, ...], missing: str) -> dict[str, Any]:
         """Report and figures first; map and card last, together.
 
         Args:
             left: candidates that are still to be made.
+            missing: the same in words.
 
         Returns:
             What `fit.json` says.
@@ -178,13 +209,13 @@ class _Release:
         facts = facts_of(done, about)
         write_facts(plan.out / "fit.json", facts)
         write_figures(plan.out, done, pairs)
-        report = readme(done, pairs, origin, left)
+        report = readme(done, pairs, origin, missing)
         (plan.out / "README.md").write_text(report, encoding="utf-8")
         shutil.copyfile(done.exported.path, plan.out / MAP_FILE)
         write_card(plan.out / "card.json", card_of(done, origin))
         if left:
             best = done.best.candidate.kind
-            self._console.print(f"released so far: {best}; still to be tried: {', '.join(left)}")
+            self._console.print(f"released so far: {best}; still to be tried: {missing}")
         return facts
 
     def _with_centred(self) -> list[Entry]:

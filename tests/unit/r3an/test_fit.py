@@ -60,7 +60,7 @@ def test_the_map_that_finds_most_people_is_released_and_said_to_be_linear(
     assert "a linear map is enough" in text
     assert "| R3AN | NAN |" in text
     assert "Not tried" not in text
-    unfinished = readme(fit, pairs, origin(), ("r3an-linear",))
+    unfinished = readme(fit, pairs, origin(), "R3AN beside a linear path")
     assert "Not tried when this was written: R3AN beside a linear path." in unfinished
     assert "| raw S\\|T |" in text
     assert fit.verdict.answer in text

@@ -62,23 +62,40 @@ def test_a_map_between_two_added_models_is_fitted_released_and_described(
     assert "Not tried" not in text
 
 
-def test_a_fit_that_is_killed_in_its_long_training_leaves_a_map_to_use(
-    home: Path, crops_folder: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("asked", "until", "left", "said"),
+    [
+        (
+            ["--views", "0", "--blends", "0", "--epochs", "10000"],
+            "r3an/losses.csv",
+            ["r3an"],
+            "R3AN.",
+        ),
+        (["--views", "9999"], "card.json", ["ridge", "r3an"], "any of them on 9999 changed views"),
+    ],
+    ids=["in its long training", "while many views are embedded"],
+)
+def test_a_fit_that_is_killed_leaves_a_map_to_use(
+    asked: list[str],
+    until: str,
+    left: list[str],
+    said: str,
+    home: Path,
+    crops_folder: Path,
+    tmp_path: Path,
 ) -> None:
-    asked = ["mapping", "fit", "--source", "old", "--target", "new", "--trust-labels"]
-    asked += ["--images", str(crops_folder), "--out", str(tmp_path), "--epochs", "10000"]
-    asked += ["--views", "0", "--blends", "0", "--only", "ridge", "--only", "r3an"]
+    command = [sys.executable, "-m", "services.cli", "mapping", "fit", "--source", "old"]
+    command += ["--target", "new", "--trust-labels", "--only", "ridge", "--only", "r3an"]
+    command += ["--images", str(crops_folder), "--out", str(tmp_path), *asked]
     env = os.environ | {"MIEN_HOME": str(home), "MIEN_ENGINE__PREFERENCE": "onnxruntime"}
     log = tmp_path / "log"
     with log.open("wb") as told:
-        fitting = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", *asked], env=env, stdout=told, stderr=told
-        )
+        fitting = subprocess.Popen(command, env=env, stdout=told, stderr=told)
         try:
-            until = time.monotonic() + KILL_AFTER
-            while not (tmp_path / "r3an" / "losses.csv").is_file():
+            end = time.monotonic() + KILL_AFTER
+            while not (tmp_path / until).is_file():
                 assert fitting.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
+                assert time.monotonic() < end, log.read_text()
                 time.sleep(0.2)
         finally:
             fitting.kill()
@@ -87,8 +104,8 @@ def test_a_fit_that_is_killed_in_its_long_training_leaves_a_map_to_use(
     assert isinstance(card, MapCard)
     written = (tmp_path / "map.onnx").read_bytes()
     assert card.weights.sha256 == hashlib.sha256(written).hexdigest()
-    assert json.loads((tmp_path / "fit.json").read_text())["left"] == ["r3an"]
-    assert "Not tried when this was written: R3AN." in (tmp_path / "README.md").read_text()
+    assert json.loads((tmp_path / "fit.json").read_text())["left"] == left
+    assert f"Not tried when this was written: {said}" in (tmp_path / "README.md").read_text()
 
 
 def test_vectors_come_out_of_unit_length_with_a_confidence(fitted: Path) -> None:
