@@ -2,14 +2,15 @@
 
 Every face is seen as it is, as its mirror image, and in as many changed views as are asked for; and
 faces of two people can be blended into one. All models see the same pictures. The vectors are kept
-in a folder, because they take minutes to make.
+in a folder, because they take minutes to make, or hours; what is killed meanwhile goes on there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,7 @@ CHANGED = Augmentation(
 
 _TEMPLATE_SIDE = CROP_SIDE - 2 * BORDER
 _BATCH = 64
+_SAVE_SECONDS = 60.0
 _MIN_NORM = 1e-12
 
 
@@ -137,39 +139,54 @@ def _kept(
     picture: Callable[[int], Pictures],
     advance: Callable[[int], None],
 ) -> Vectors:
-    """Vectors that are kept in a file, or made and kept now."""
+    """Vectors that are kept in a file, or made and kept now, from where it was left."""
     if store.is_file():
         advance(count)
         return np.asarray(np.load(store))
     store.parent.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for crops in _prepared(count, picture, embedder.card.input):
-        parts.append(embedder.embed(crops))
+    begun = store.with_suffix(".part")
+    parts: list[Vectors] = [np.load(begun)] if begun.is_file() else []
+    advance(done := sum(len(part) for part in parts))
+    saved = time.monotonic()
+    for crops in _prepared(range(done, count), picture, embedder.card.input):
+        vectors = embedder.embed(crops)
+        parts.append(
+            vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+        )
         advance(len(crops))
-    vectors = np.concatenate(parts)
-    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
-    draft = store.with_suffix(".part")
-    with draft.open("wb") as file:
-        np.save(file, unit)
-    draft.replace(store)
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            _save(np.concatenate(parts), begun)
+            saved = time.monotonic()
+    unit = np.concatenate(parts)
+    _save(unit, store)
+    begun.unlink(missing_ok=True)
     return unit
 
 
+def _save(vectors: Vectors, path: Path) -> None:
+    """Writes a file that is whole whenever it is there."""
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        np.save(file, vectors)
+    draft.replace(path)
+
+
 def _prepared(
-    count: int, picture: Callable[[int], Pictures], spec: CropInput
+    wanted: range, picture: Callable[[int], Pictures], spec: CropInput
 ) -> Iterator[Pictures]:
     """Batches of crops; the next one is made while the caller works on this one."""
 
-    def made(start: int) -> Pictures:
-        rows = range(start, min(start + _BATCH, count))
+    def made(rows: range) -> Pictures:
         return model_crops(np.stack([picture(row) for row in rows]), spec)
 
     with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(made, 0)
-        for start in range(_BATCH, count, _BATCH):
-            ready, coming = coming, ahead.submit(made, start)
-            yield ready.result()
-        yield coming.result()
+        coming: Future[Pictures] | None = None
+        for start in range(0, len(wanted), _BATCH):
+            ready, coming = coming, ahead.submit(made, wanted[start : start + _BATCH])
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
 
 
 def seen(faces: Faces, row: int, view: int) -> Pictures:

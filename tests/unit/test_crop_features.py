@@ -12,6 +12,8 @@ from models.zoo.card_base import Weights
 from services.embedding import Embedder
 from services.evaluation import crop_features
 from services.evaluation.crop_features import (
+    Pictures,
+    Vectors,
     blend_vectors,
     blended,
     crop_vectors,
@@ -65,6 +67,35 @@ def test_faces_keep_their_order_whatever_a_batch_holds(
     parts = crop_vectors(model, faces, tmp_path / "parts", advance=done.append)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
     assert sum(done) == 2 * len(faces)
+    model.close()
+
+
+@pytest.mark.parametrize("killed_at", [1, 5, 8, 14])
+def test_a_run_that_is_killed_goes_on_where_it_last_saved(
+    faces: Faces, tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = embedder(tmp_path)
+    whole = crop_vectors(model, faces, tmp_path / "whole")
+    monkeypatch.setattr(crop_features, "_BATCH", 4)  # seven a view, of 26 faces
+    monkeypatch.setattr(crop_features, "_SAVE_SECONDS", 0.0)
+    embed, asked = model.embed, 0
+
+    def dying(crops: Pictures) -> Vectors:
+        nonlocal asked
+        asked += 1
+        if asked == killed_at:
+            raise KeyboardInterrupt
+        return embed(crops)
+
+    monkeypatch.setattr(model, "embed", dying)
+    with pytest.raises(KeyboardInterrupt):
+        crop_vectors(model, faces, tmp_path / "cut")
+    done: list[int] = []
+    resumed = crop_vectors(model, faces, tmp_path / "cut", advance=done.append)
+    np.testing.assert_allclose(resumed, whole, atol=1e-5)
+    assert asked == 14 + 1
+    assert sum(done) == 2 * len(faces)
+    assert {path.suffix for path in (tmp_path / "cut").iterdir()} == {".npy"}
     model.close()
 
 
