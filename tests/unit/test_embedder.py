@@ -1,9 +1,7 @@
 """Embedding: what is done to a crop, and that every engine and batch gives the same vector."""
 
 import json
-import logging
-import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 from numpy.typing import NDArray
 
 from models.zoo import CropInput, EmbedderCard, Zoo
@@ -24,18 +21,13 @@ from services.runtime import (
     EngineError,
     EngineOptions,
     TensorInfo,
-    available_engines,
-    load_engine,
-    select,
 )
 from services.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from services.runtime.openvino_engine import OpenVinoEngine
-from services.runtime.select import PrecisionChoice
 from services.runtime.weightless_engine import WeightlessEngine
 from tests.tiny_networks import SIDE, expected, expected_weights, write_network
 
 Crops = NDArray[np.uint8]
-Events = Sequence[MutableMapping[str, Any]]
 ENGINES: dict[str, Callable[[Path, EngineOptions], Engine]] = {
     "openvino": OpenVinoEngine,
     "onnxruntime": OnnxRuntimeEngine,
@@ -399,120 +391,6 @@ def test_a_file_that_is_no_network(tmp_path: Path, engine: str, content: bytes |
         path.write_bytes(content)
     with pytest.raises(EngineError, match=r"junk\.onnx"):
         ENGINES[engine](path, LIGHT)
-
-
-# --- the choice of an engine -----------------------------------------------------------------
-
-
-@pytest.fixture
-def choosing(monkeypatch: pytest.MonkeyPatch) -> Events:
-    """What is logged of the choice, whatever configured logging before."""
-    events = structlog.testing.LogCapture()
-    logger = structlog.wrap_logger(
-        structlog.PrintLogger(),
-        processors=[events],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-    )
-    monkeypatch.setattr("services.runtime.select._log", logger)
-    # Engines for other devices have tests of their own, where there are such devices.
-    on_cpu = {name: select._ENGINES[name] for name in ENGINES}
-    monkeypatch.setattr("services.runtime.select._ENGINES", on_cpu)
-    return events.entries
-
-
-def test_both_engines_are_available_here() -> None:
-    assert {name: available_engines()[name] for name in ENGINES} == dict.fromkeys(ENGINES)
-
-
-def test_auto_takes_the_best(tiny: Tiny, choosing: Events) -> None:
-    loaded = load_engine(tiny(None), "auto", LIGHT)
-    assert loaded.info.engine.startswith("openvino ")
-    (event,) = choosing
-    assert event["log_level"] == "info"
-    assert event["why"] == "best that works here"
-    loaded.close()
-
-
-@each_engine
-def test_an_engine_by_name(tiny: Tiny, engine: str, choosing: Events) -> None:
-    loaded = load_engine(tiny(None), engine, LIGHT)
-    assert loaded.info.engine.startswith(f"{engine} ")
-    assert choosing[-1]["why"] == "asked for"
-    loaded.close()
-
-
-@pytest.mark.parametrize("failure", ["cannot load", "not installed"])
-def test_auto_falls_back_and_warns(
-    tiny: Tiny,
-    choosing: Events,
-    monkeypatch: pytest.MonkeyPatch,
-    failure: str,
-) -> None:
-    if failure == "cannot load":
-
-        def fail(*_: object) -> Engine:
-            raise EngineError("OpenVINO cannot load it.")
-
-        monkeypatch.setattr("services.runtime.openvino_engine.OpenVinoEngine", fail)
-        reason = "OpenVINO cannot load it."
-    else:
-        monkeypatch.setitem(sys.modules, "openvino", None)
-        monkeypatch.delitem(sys.modules, "services.runtime.openvino_engine")
-        reason = "openvino is not installed"
-        available = available_engines()
-        assert (available["openvino"], available["onnxruntime"]) == (reason, None)
-    loaded = load_engine(tiny(None), "auto", LIGHT)
-    assert loaded.info.engine.startswith("onnxruntime ")
-    (event,) = choosing
-    assert event["log_level"] == "warning"
-    assert reason in event["passed_over"][0]
-    loaded.close()
-
-
-@pytest.mark.parametrize(
-    ("precision", "level"), [("auto", "info"), ("bf16", "warning")], ids=["auto", "asked for"]
-)
-def test_a_cpu_without_bf16_is_a_fault_only_where_that_was_asked_for(
-    tiny: Tiny,
-    choosing: Events,
-    monkeypatch: pytest.MonkeyPatch,
-    precision: PrecisionChoice,
-    level: str,
-) -> None:
-    capabilities = ["FP32", "INT8", "BIN", "EXPORT_IMPORT"]
-    monkeypatch.setattr("openvino.Core.get_property", lambda *_: capabilities)
-    loaded = load_engine(tiny(None), "auto", LIGHT, precision=precision)
-    (event,) = choosing
-    assert (event["log_level"], event["precision"]) == (level, "fp32")
-    assert loaded.info.engine.startswith("openvino ")
-    told = event["also_tried" if precision == "auto" else "passed_over"]
-    assert told == ["openvino bf16: This CPU does not compute in bf16."]
-    loaded.close()
-
-
-def test_an_engine_that_was_asked_for_is_not_replaced(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> Engine:
-        raise EngineError("OpenVINO cannot load it.")
-
-    monkeypatch.setattr("services.runtime.openvino_engine.OpenVinoEngine", fail)
-    with pytest.raises(EngineError, match="OpenVINO cannot load it"):
-        load_engine(tiny(None), "openvino", LIGHT)
-
-
-def test_when_none_can_run_it_each_is_told(tmp_path: Path) -> None:
-    (tmp_path / "junk.onnx").write_bytes(b"junk")
-    with pytest.raises(EngineError) as caught:
-        load_engine(tmp_path / "junk.onnx", "auto", LIGHT)
-    assert "openvino fp32: " in str(caught.value)
-    assert "onnxruntime fp32: " in str(caught.value)
-
-
-def test_an_unknown_engine_is_refused_with_those_that_exist(tiny: Tiny) -> None:
-    with pytest.raises(EngineError, match="no engine 'abacus'") as caught:
-        load_engine(tiny(None), "abacus", LIGHT)
-    assert all(name in str(caught.value) for name in available_engines())
 
 
 # --- a model of the zoo ----------------------------------------------------------------------
