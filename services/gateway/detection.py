@@ -29,8 +29,11 @@ _WORTH_A_FINE_PASS = 1.3  # the fine pass must see faces this many times as larg
 _SMALLEST_SIDE = 16
 _LONGEST_SIDE = 16_384  # bounds the time for pictures of few rows and very many columns
 
-# What is tried when nothing was found: a border for faces that are cut by the picture's edge, and a
-# lower score.
+# What is tried when nothing was found: a small picture enlarged, because below 16 pixels or so YuNet
+# sees no face; then a border for faces that are cut by the picture's edge, and a lower score.
+_ENLARGED_SIDE = 512
+_MOST_ENLARGED = 8.0
+_WORTH_ENLARGING = 1.5
 _BORDER = 0.3
 _LENIENT_SCORE = 0.3
 
@@ -102,8 +105,9 @@ class FaceDetector:
     def detect(self, picture: Pixels) -> list[Detection]:
         """Finds every face, largest box first.
 
-        When none is found, looks again with a border around the picture and a lower least score:
-        a caller who sends a picture to be compared means that it shows a face.
+        When none is found, looks again: in a small picture enlarged, then with a border around the
+        picture and a lower least score. A caller who sends a picture to be compared means that it
+        shows a face.
 
         Args:
             picture: height x width x 3, RGB, 0-255.
@@ -112,6 +116,9 @@ class FaceDetector:
             The faces; empty when there are none.
         """
         found = self._detect(picture, self._min_score)
+        enlarged = enlargement(*picture.shape[:2])
+        if not found and enlarged > 1:
+            found = _merge(self._pass(picture, enlarged, self._min_score, 0))
         if not found:
             border = round(_BORDER * max(picture.shape[:2]))
             lenient = self._detect(picture, _LENIENT_SCORE, border)
@@ -159,7 +166,8 @@ class FaceDetector:
         if scale != 1.0:
             height, width = picture.shape[:2]
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            kernel = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            picture = cv2.resize(picture, size, interpolation=kernel)
         margin = round(border * scale)
         if margin:
             picture = cv2.copyMakeBorder(
@@ -179,6 +187,9 @@ class FaceDetector:
         rows[:, 5:] -= margin
         rows[:, :4] /= scale
         rows[:, 5:] /= scale
+        # Scaling keeps the corners of pixels in place, not their centres.
+        rows[:, :2] += 0.5 / scale - 0.5
+        rows[:, 5:] += 0.5 / scale - 0.5
         return rows
 
     def _decode(
@@ -236,6 +247,17 @@ def scales(height: int, width: int) -> list[float]:
     # A long and thin picture would shrink to nothing, and an absurdly long one must.
     least, most = min(1.0, _SMALLEST_SIDE / shorter), min(1.0, _LONGEST_SIDE / longer)
     return sorted({min(max(scale, least), most) for scale in chosen})
+
+
+def enlargement(height: int, width: int) -> float:
+    """How much a picture is enlarged that shows no face as it is; 1 for one that is no small one.
+
+    Args:
+        height: of the picture, pixels.
+        width: of the picture, pixels.
+    """
+    factor = min(_MOST_ENLARGED, _ENLARGED_SIDE / max(height, width))
+    return factor if factor >= _WORTH_ENLARGING else 1.0
 
 
 def _merge(rows: NDArray[np.float32]) -> list[Detection]:

@@ -21,11 +21,17 @@ from services.gateway.detection import Detection
 SIDE = 256
 """Pixels of a view; one of the detector's usual sizes."""
 
-_FACE = 140.0  # pixels that the face's longer side takes in a view: where YuNet is most exact
-_FACES_OF_FEW_PIXELS = (110.0, 140.0)  # an enlarged face is found best a little smaller, too
+_View = tuple[float, float, bool]
+"""Pixels that the longer side of the face takes, in-plane turn in degrees, and whether mirrored."""
+
+_OF_TURNED: tuple[_View, ...] = (
+    (140.0, 0.0, False), (140.0, 0.0, True), (140.0, 8.0, False), (140.0, -8.0, True),
+)  # fmt: skip
+# An enlarged face is found best a little smaller, and at several sizes.
+_OF_FEW_PIXELS: tuple[_View, ...] = tuple(
+    (size, 0.0, mirrored) for size in (85.0, 100.0, 115.0, 130.0) for mirrored in (False, True)
+)
 _BOX = 1.25  # height of YuNet's box over its face's
-_VIEWS = ((0.0, False), (0.0, True), (8.0, False), (-8.0, True))
-"""In-plane turn in degrees, and whether the view is mirrored."""
 
 _FARTHEST = 0.35  # of the box: points farther from where they were belong to another face
 _MIRRORED = [1, 0, 2, 4, 3]  # the five points when left and right change places
@@ -50,37 +56,30 @@ def look_again(
     """
     points = [] if few_pixels else [seen.points.astype(np.float64)]
     farthest = _FARTHEST * max(seen.box[2:])
-    for size in _FACES_OF_FEW_PIXELS if few_pixels else (_FACE,):
-        for degrees, mirrored in _VIEWS:
-            found = _view(picture, seen, size, degrees, mirrored, find, cubic=few_pixels)
-            if found is not None and float(np.abs(found - seen.points).max()) < farthest:
-                points.append(found)
+    for view in _OF_FEW_PIXELS if few_pixels else _OF_TURNED:
+        found = _seen_in(picture, seen, view, find, cubic=few_pixels)
+        if found is not None and float(np.abs(found - seen.points).max()) < farthest:
+            points.append(found)
     if not points:
         return seen
     return replace(seen, points=np.mean(points, axis=0).astype(np.float32))
 
 
-def _view(
-    picture: Pixels,
-    seen: Detection,
-    size: float,
-    degrees: float,
-    mirrored: bool,
-    find: Finder,
-    *,
-    cubic: bool,
+def _seen_in(
+    picture: Pixels, seen: Detection, view: _View, find: Finder, *, cubic: bool
 ) -> NDArray[np.float64] | None:
     """The face's points as one view shows them, in pixels of the picture; None if it shows none."""
+    size, degrees, mirrored = view
     x, y, width, height = seen.box
     scale = size * _BOX / max(width, height)
     angle = np.radians(degrees)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shift = SIDE / 2 - linear @ np.array([x + width / 2, y + height / 2])
     matrix = np.column_stack([linear, shift])
-    view = cut(picture, matrix, SIDE, SIDE, cv2.BORDER_REPLICATE, cubic=cubic)
+    shown = cut(picture, matrix, SIDE, SIDE, cv2.BORDER_REPLICATE, cubic=cubic)
     if mirrored:
-        view = np.ascontiguousarray(view[:, ::-1])
-    faces = find(view)
+        shown = np.ascontiguousarray(shown[:, ::-1])
+    faces = find(shown)
     if not faces:
         return None
     points = min(faces, key=_from_middle).points.astype(np.float64)

@@ -1,4 +1,4 @@
-"""A picture that was enlarged has no more pixels than before."""
+"""A picture that was enlarged has no more pixels than before; one of few pixels shows a face."""
 
 from pathlib import Path
 
@@ -43,6 +43,22 @@ def test_an_enlarged_face_counts_as_what_it_was_made_from(
         enlarged = face(pipeline, small.resize(good.size, kernel))
         assert enlarged.inter_eye_distance > 40
         assert 0.5 * truth < enlarged.native_side < 1.5 * truth
+
+
+@pytest.mark.parametrize("name", ["obama.jpg", "obama2.jpg", "biden.jpg"])
+@pytest.mark.parametrize("side", [16, 24])
+def test_a_face_of_few_pixels_is_found(
+    name: str, side: int, pipeline: PicturePipeline, portraits: Path
+) -> None:
+    good = portrait(portraits, name)
+    small = face(pipeline, good.resize((side, side), Image.Resampling.BOX))
+    usual = face(pipeline, good)
+    truth = usual.native_side * side / good.width
+    assert 0.6 * truth < small.native_side < 1.5 * truth
+    scale = good.width / side
+    found, there = small.detection.box, usual.detection.box
+    assert found[0] * scale == pytest.approx(there[0], abs=0.2 * there[2])
+    assert found[1] * scale == pytest.approx(there[1], abs=0.2 * there[3])
 
 
 def test_a_flat_or_a_small_crop_is_what_it_is() -> None:

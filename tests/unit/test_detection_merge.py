@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from models.zoo import DetectorCard
 from models.zoo.card_base import Weights
-from services.gateway.detection import Detection, FaceDetector, _merge, _round_up, scales
+from services.gateway.detection import (
+    Detection,
+    FaceDetector,
+    _merge,
+    _round_up,
+    enlargement,
+    scales,
+)
 from services.runtime import Arrays, EngineInfo
 from services.runtime.engine import TensorInfo
 
@@ -294,3 +301,48 @@ def test_warm_up_prepares_the_sizes_that_usual_pictures_take() -> None:
         detector.detect(picture(height, width))
         usual = scales(height, width).index(min(1.0, 640 / max(height, width)))
         assert network.shapes[usual] in prepared
+
+
+class FromSixteenPixels(FakeNetwork):
+    """Sees nothing in what is less than 64 pixels large, as YuNet sees no face of 12 pixels."""
+
+    def infer(self, inputs: Mapping[str, Blob]) -> Arrays:
+        (blob,) = inputs.values()
+        seen = int((blob[0].max(axis=(0, 1)) > 0).sum())
+        return super().infer(inputs if seen > 64 else {"picture": np.zeros_like(blob)})
+
+
+def red_square(height: int, width: int, y: int, x: int) -> NDArray[np.uint8]:
+    """A grey picture with nine red pixels around a place."""
+    made = np.full((height, width, 3), 90, np.uint8)
+    made[y - 1 : y + 2, x - 1 : x + 2] = (255, 0, 0)
+    return made
+
+
+def test_a_small_picture_without_a_face_is_searched_enlarged() -> None:
+    network = FromSixteenPixels()
+    found = FaceDetector(CARD, network).detect(red_square(40, 50, 21, 33))
+    assert network.shapes == [(64, 64), (320, 448)], "as it is, then eight times as large"
+    for face in found:
+        x, y, width, height = face.box
+        assert (x + width / 2, y + height / 2) == pytest.approx((33, 21), abs=2)
+        assert face.points[2] == pytest.approx((33, 21), abs=2)
+    middle = np.mean([face.points[2] for face in found], axis=0)
+    assert middle == pytest.approx((33, 21), abs=0.5)
+
+
+def test_a_picture_with_a_face_or_of_a_usual_size_is_not_enlarged() -> None:
+    network = FakeNetwork()
+    assert FaceDetector(CARD, network).detect(red_square(40, 50, 21, 33))
+    assert network.shapes == [(64, 64)]
+    network = FakeNetwork()
+    assert not FaceDetector(CARD, network).detect(np.full((480, 640, 3), 90, np.uint8))
+    assert max(max(shape) for shape in network.shapes) <= 1024, "with a border, no larger"
+
+
+@given(sizes())
+def test_enlarging_is_bounded(size: tuple[int, int]) -> None:
+    factor = enlargement(*size)
+    assert 1 <= factor <= 8
+    if factor > 1:
+        assert searched(*size, factor) <= 512 * 512
