@@ -167,8 +167,8 @@ class Looker:
             places = [row for row, one in enumerate(batch) if one.camera.policy.enhance is allowed]
             if places:
                 await self._enhance(places, faces, done, model, allowed=allowed)
-        crops = [face.crop for face in faces if face.crop is not None]
-        made = await self._work.embedding.embed(crops, model.info)
+        crops = [face.crops for face in faces if face.crop is not None]
+        made = await self._work.embedding.embed_faces(crops, model.info)
         return [
             make_shot(
                 made.vectors[row].copy(),

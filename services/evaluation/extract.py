@@ -168,13 +168,12 @@ class _Work:
         )
         fresh = [(key, face) for (key, _), face in zip(fresh, faces, strict=True)]
         self.enhanced += sum(1 for one in done if one is not None and one.picture is not None)
-        crops = [(key, face.crop) for key, face in fresh if face.crop is not None]
-        if crops:
-            made = await self._mien.embedding.embed(
-                [crop for _, crop in crops], self._info, bulk=True
-            )
-            for (key, _), vector in zip(crops, made.vectors, strict=True):
-                self._cache.put(key, vector)
+        there = [(key, face.crops) for key, face in fresh if face.crop is not None]
+        made = await self._mien.embedding.embed_faces(
+            [crops for _, crops in there], self._info, bulk=True
+        )
+        for (key, _), vector in zip(there, made.vectors, strict=True):
+            self._cache.put(key, vector)
         for key, face in fresh:
             if face.crop is None:
                 self._cache.put(key, None)

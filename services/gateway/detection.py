@@ -29,8 +29,8 @@ _WORTH_A_FINE_PASS = 1.3  # the fine pass must see faces this many times as larg
 _SMALLEST_SIDE = 16
 _LONGEST_SIDE = 16_384  # bounds the time for pictures of few rows and very many columns
 
-# What is tried when nothing was found: a small picture enlarged, because below 16 pixels or so YuNet
-# sees no face; then a border for faces that are cut by the picture's edge, and a lower score.
+# What is tried when nothing was found: a small picture enlarged, because YuNet sees no face below
+# 16 pixels or so; then a border for faces that are cut by the picture's edge, and a lower score.
 _ENLARGED_SIDE = 512
 _MOST_ENLARGED = 8.0
 _WORTH_ENLARGING = 1.5

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from services.rpc.tls import ClientCredentials
 from services.telemetry.tracing import spanned
 from services.templates import quality_weights
 
+_CALL = 33  # crops in one call: a usual verification; a service may be set to take few
 _SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
 
@@ -200,6 +201,56 @@ class EmbeddingClient:
         request = _embed_request(crops, model, bulk)
         return _embeddings(await self._ask(request, model.identity))
 
+    async def embed_faces(
+        self,
+        faces: Sequence[Sequence[NDArray[np.uint8]]],
+        model: model_pb2.ModelInfo,
+        *,
+        bulk: bool = False,
+    ) -> Embeddings:
+        """Embeds faces, each seen in one crop or in several that count alike.
+
+        Args:
+            faces: each at least one crop, as for `embed`.
+            model: from `model`.
+            bulk: nobody waits for this answer in person.
+
+        Returns:
+            One row for each face; weights and lengths are those of its first crop.
+
+        Raises:
+            MienError: the service refused, failed, or did not answer in time.
+        """
+        parts = [await self._several(part, model, bulk) for part in _calls(faces)]
+        if not parts:
+            return Embeddings(np.empty((0, 0), np.float32), model.identity, 0.0, 0.0)
+        return Embeddings(
+            np.concatenate([one.vectors for one in parts]),
+            model.identity,
+            sum(one.queue_seconds for one in parts),
+            sum(one.inference_seconds for one in parts),
+            _joined([one.weights for one in parts]),
+            _joined([one.lengths for one in parts]),
+        )
+
+    async def _several(
+        self, faces: Sequence[Sequence[NDArray[np.uint8]]], model: model_pb2.ModelInfo, bulk: bool
+    ) -> Embeddings:
+        """The faces of one call."""
+        if all(len(crops) == 1 for crops in faces):
+            return await self.embed([crop for crops in faces for crop in crops], model, bulk=bulk)
+        made = await self.templates(faces, model, bulk=bulk)
+        counts = np.array([len(crops) for crops in faces])
+        firsts = np.cumsum(counts) - counts
+        single = (counts == 1)[:, None]
+        one = made.crops
+        return replace(
+            one,
+            vectors=np.where(single, one.vectors[firsts], made.vectors),
+            weights=None if one.weights is None else one.weights[firsts],
+            lengths=None if one.lengths is None else one.lengths[firsts],
+        )
+
     async def templates(
         self,
         sets: Sequence[Sequence[NDArray[np.uint8]]],
@@ -250,6 +301,25 @@ class EmbeddingClient:
     async def close(self) -> None:
         """Closes the connection."""
         await self._link.close()
+
+
+def _calls(
+    faces: Sequence[Sequence[NDArray[np.uint8]]],
+) -> Iterator[Sequence[Sequence[NDArray[np.uint8]]]]:
+    """The faces, in their order, in parts of no more crops than one call is to have."""
+    start = crops = 0
+    for place, face in enumerate(faces):
+        if place > start and crops + len(face) > _CALL:
+            yield faces[start:place]
+            start, crops = place, 0
+        crops += len(face)
+    if start < len(faces):
+        yield faces[start:]
+
+
+def _joined(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    known = [one for one in parts if one is not None]
+    return np.concatenate(known) if known else None
 
 
 def _embed_request(

@@ -50,7 +50,7 @@ class Enhancement:
         enhancer: as name@version; empty unless applied.
         enhancer_sha256: of its weights; likewise.
         condition: what was mended; None unless applied.
-        picture: what was embedded, 112 x 112 x 3, RGB, 0-255: synthetic, never to be stored as a
+        picture: what was drawn, 112 x 112 x 3, RGB, 0-255: synthetic, never to be stored as a
             photograph; None unless applied.
         thresholds: fitted for comparisons with such a face; empty where the model's own hold.
     """
@@ -174,7 +174,7 @@ class FaceEnhancement:
         watch: Stopwatch,
         bulk: bool,
     ) -> None:
-        """Puts a group's synthetic crops in the place of its faces' own."""
+        """Puts a group's synthetic crops in the place of its faces' own, or before them."""
         if self._client is None:
             return
         by = group.enhancer
@@ -190,7 +190,7 @@ class FaceEnhancement:
         sides = zip(group.places, drawn.pictures, group.native_sides, strict=True)
         for place, picture, native in sides:
             crop = picture if geometry == MEASURING_CROP else recut(picture, geometry)
-            faces[place] = replace(faces[place], crop=crop)
+            faces[place] = replace(faces[place], crop=crop, beside=_beside(by, crop, faces[place]))
             done[place] = Enhancement(
                 Status.APPLIED,
                 eyes_px(native),
@@ -231,6 +231,24 @@ def _groups(
             group.crops.append(one.measured)
             group.native_sides.append(native)
     return list(groups.values())
+
+
+def _beside(
+    by: enhancement_pb2.EnhancerInfo, drawn: Pixels, face: PreparedFace
+) -> tuple[Pixels, ...]:
+    """What is embedded besides a redrawn face.
+
+    One of few pixels is compared by both, as it was and as it was redrawn, each with its mirror
+    image: what is lost in one of the four is often there in another
+    (docs/decisions/0020-a-face-of-few-pixels-is-compared-four-times.md).
+    """
+    if by.condition != enhancement_pb2.CONDITION_LOW_RESOLUTION or face.crop is None:
+        return ()
+    return (_mirrored(drawn), face.crop, _mirrored(face.crop))
+
+
+def _mirrored(crop: Pixels) -> Pixels:
+    return np.ascontiguousarray(crop[:, ::-1])
 
 
 def _named(model: model_pb2.ModelInfo) -> tuple[str, str]:

@@ -58,6 +58,7 @@ class PreparedFace:
         face_index: which one was taken; None when there is none, or several are refused.
         face: it, measured.
         crop: height x width x 3, RGB, 0-255, aligned; what is embedded.
+        beside: more crops of the same face, whose vectors count as much as that of ``crop``.
         measured: 112 x 112 x 3, RGB, 0-255, aligned; what quality was measured on.
         stopwatch: time by stage.
     """
@@ -69,6 +70,12 @@ class PreparedFace:
     crop: Pixels | None
     measured: Pixels | None
     stopwatch: Stopwatch
+    beside: tuple[Pixels, ...] = ()
+
+    @property
+    def crops(self) -> tuple[Pixels, ...]:
+        """All that is embedded; none where there is no face."""
+        return () if self.crop is None else (self.crop, *self.beside)
 
     def png(self) -> bytes | None:
         """The aligned face as a file, 112 x 112; None where there is none to show."""

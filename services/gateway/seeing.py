@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from services.gateway.alignment import CropGeometry
 from services.gateway.capacity import Capacity
 from services.gateway.embedding_client import EmbeddingClient
@@ -26,8 +24,6 @@ from services.settings import Settings
 from services.shared import FaceCache
 from services.telemetry import Stopwatch
 from services.telemetry.metrics import ENHANCEMENTS, version
-
-_BATCH = 33  # crops in one call: a usual verification; a service may be set to take few
 
 
 @dataclass(frozen=True)
@@ -139,17 +135,15 @@ class Seeing:
             MienError: the embedding service refused, failed, or did not answer in time.
         """
         new = [one for one in seen if one.vectors is None]
-        crops = [face.crop for one in new for face in one.faces if face.crop is not None]
-        rows = [np.empty((0, 0), np.float32)] if not crops else []
-        for start in range(0, len(crops), _BATCH):
-            made = await self._embedding.embed(crops[start : start + _BATCH], request.model)
+        faces = [face.crops for one in new for face in one.faces if face.crop is not None]
+        made = await self._embedding.embed_faces(faces, request.model)
+        if faces:
             watch.add("queue", made.queue_seconds)
             watch.add("inference", made.inference_seconds)
-            rows.append(made.vectors)
-        vectors, start = np.concatenate(rows), 0
+        start = 0
         for one in new:
             end = start + sum(face.crop is not None for face in one.faces)
-            one.vectors, start = vectors[start:end], end
+            one.vectors, start = made.vectors[start:end], end
         entries = {one.about: written(one) for one in new if one.about and _is_final(one)}
         if entries:
             with watch.stage("cache"):

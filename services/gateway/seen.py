@@ -23,7 +23,7 @@ from services.telemetry import Stopwatch
 
 Vector = NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
 """Changes with what is written, or with what the numbers in it mean."""
 
 _HEAD = struct.Struct("<II")  # bytes of the text, numbers in a vector

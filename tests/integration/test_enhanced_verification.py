@@ -99,8 +99,8 @@ def test_what_was_compared_is_the_enhanced_face(rest: httpx.Client, pictures: Pi
     drawn = verify(rest, pictures.small, pictures.large)
     assert plain["probe"]["enhancement"]["status"] == "off"
     assert plain["decision"] == "same"
-    # A negative is nobody's face.
-    assert drawn["similarity"] < plain["similarity"] - 0.2
+    # A negative is nobody's face, and counts for half of the vector.
+    assert drawn["similarity"] < plain["similarity"] - 0.1
 
 
 def test_above_the_gate_nothing_changes(rest: httpx.Client, pictures: Pictures) -> None:

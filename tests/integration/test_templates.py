@@ -201,3 +201,49 @@ def test_qualities_that_do_not_fit_are_refused(
         model = call(client.model(""))
         with pytest.raises(ValueError, match=r"one quality for each crop|between 0 and 100"):
             call(client.templates([list(crops(2))], model, qualities=qualities))
+
+
+def test_a_face_in_several_crops_has_the_mean_of_their_vectors(plain: Service) -> None:
+    given = list(crops(6))
+    faces = [given[:1], given[1:5], given[5:]]
+    with client_of(plain) as client:
+        model = call(client.model(""))
+        made = call(client.embed_faces(faces, model))
+        single = call(client.embed(given, model)).vectors
+        nothing = call(client.embed_faces([], model))
+    np.testing.assert_array_equal(made.vectors[[0, 2]], single[[0, 5]], "one crop: as it is")
+    np.testing.assert_allclose(made.vectors[1], units(single[1:5].sum(axis=0)), atol=1e-5)
+    assert made.identity == model.identity
+    assert (made.weights, made.lengths) == (None, None)
+    assert nothing.vectors.shape[0] == 0
+
+
+def test_many_faces_keep_their_order_over_several_calls(
+    plain: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.embedding_client._CALL", 6)
+    given = list(crops(20))
+    counts = [1, 4] * 4
+    ends = np.cumsum(counts)
+    faces = [given[end - count : end] for count, end in zip(counts, ends, strict=True)]
+    with client_of(plain) as client:
+        model = call(client.model(""))
+        made = call(client.embed_faces(faces, model)).vectors
+        single = call(client.embed(given, model)).vectors
+    by_hand = [units(single[e - n : e].sum(axis=0)) for n, e in zip(counts, ends, strict=True)]
+    assert len(made) == len(faces)
+    np.testing.assert_allclose(made, np.stack(by_hand), atol=1e-5)
+
+
+def test_a_face_in_several_crops_counts_as_its_first(weighing: Service) -> None:
+    given = list(crops(3))
+    with client_of(weighing) as client:
+        model = call(client.model(""))
+        made = call(client.embed_faces([given[:2], given[2:]], model))
+        single = call(client.embed(given, model))
+    assert made.weights is not None
+    assert made.lengths is not None
+    assert single.weights is not None
+    assert single.lengths is not None
+    np.testing.assert_allclose(made.weights, single.weights[[0, 2]], atol=1e-6)
+    np.testing.assert_allclose(made.lengths, single.lengths[[0, 2]], atol=1e-5)
