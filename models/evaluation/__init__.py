@@ -3,6 +3,7 @@
 The figures live in `models.evaluation.plots`, which alone needs matplotlib.
 """
 
+from models.evaluation.all_comparisons import MatchRates, Pictures, match_rates
 from models.evaluation.bootstrap import (
     ImpostorTail,
     Interval,
@@ -33,6 +34,8 @@ __all__ = [
     "FoldAccuracy",
     "ImpostorTail",
     "Interval",
+    "MatchRates",
+    "Pictures",
     "TailExhaustedError",
     "TarAtFmr",
     "VerificationReport",
@@ -45,6 +48,7 @@ __all__ = [
     "false_non_match_rate",
     "fit_thresholds",
     "fold_accuracy",
+    "match_rates",
     "pair_weights",
     "tar_at_fmr",
     "threshold_at_fmr",

@@ -195,6 +195,75 @@ class ImpostorTail:
         raise TailExhaustedError(f"{self.scores.size} scores are too few for an FMR of {target}")
 
 
+@dataclass(frozen=True)
+class CrossTail(ImpostorTail):
+    """The same for first images that are compared with second ones, and not among themselves.
+
+    `images` counts the first images of each person, `seconds` (P,) the second ones; `sets` is of
+    one set.
+    """
+
+    seconds: FloatArray
+
+    def comparisons(self, multiplicity: FloatArray | None = None) -> float:
+        """Return the number of comparisons of a first with another person's second image."""
+        drawn = np.ones_like(self.images) if multiplicity is None else multiplicity
+        first, second = self.images * drawn, self.seconds * drawn
+        return float(first.sum() * second.sum() - (first * second).sum())
+
+
+def bootstrap_match_rates(
+    tail: ImpostorTail,
+    genuine: FloatArray,
+    person: IndexArray,
+    targets: Sequence[float],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> list[Interval]:
+    """Bootstrap true match rates at the thresholds for target FMRs over the people behind both.
+
+    Args:
+        tail: as for `bootstrap_thresholds`.
+        genuine: scores of genuine comparisons, shape (G,); ``-inf`` where acquisition failed.
+        person: of each, shape (G,), numbered as in the tail.
+        targets: FMRs in [0, 1].
+        resamples: how many draws of people.
+        seed: makes the result repeatable.
+        confidence: coverage of the intervals, in (0, 1).
+
+    Returns:
+        One interval per target, of fractions in [0, 1].
+
+    Raises:
+        TailExhaustedError: a resample needs more of the tail; retry with a longer one.
+        ValueError: an option or a target is out of range, or there is no comparison of a kind.
+    """
+    _check_options(resamples, confidence)
+    if tail.comparisons() == 0 or genuine.size == 0:
+        raise ValueError("a rate needs genuine and cross-person comparisons")
+
+    def rates(multiplicity: FloatArray) -> list[float]:
+        thresholds = tail.thresholds(targets, multiplicity)
+        weights = multiplicity[person]
+        total = float(weights.sum())
+        if total == 0:
+            return [float("nan")] * len(targets)
+        return [
+            float("nan") if np.isnan(one) else float(weights[genuine >= one].sum()) / total
+            for one in thresholds
+        ]
+
+    people = tail.images.size
+    estimates = rates(np.ones(people))
+    values = np.array([rates(drawn) for drawn in resampled_people(people, resamples, seed)])
+    return [
+        _interval(estimate, values[:, column], confidence)
+        for column, estimate in enumerate(estimates)
+    ]
+
+
 def bootstrap_thresholds(
     tail: ImpostorTail,
     targets: Sequence[float],

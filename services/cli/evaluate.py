@@ -25,7 +25,7 @@ from services.evaluation.groups import group_scores, read_labelled
 from services.evaluation.pairs import read_pairs
 from services.evaluation.record import record
 from services.evaluation.verification import as_json as report_json
-from services.evaluation.verification import pictures_of, plot, report
+from services.evaluation.verification import pictures_of, plot, rates_of_all, report
 from services.gateway.faces import FaceChoice, Selection
 from services.local import local_mien
 
@@ -85,7 +85,7 @@ def evaluate(
 
     extraction = run(work())
     found, scored = report(listed, extraction)
-    result = report_json(found, extraction)
+    result = report_json(found, rates_of_all(listed, extraction, scored), extraction)
     if plots is not None:
         result["plots"] = [str(path) for path in plot(plots, extraction.model, scored)]
     if data:
@@ -164,6 +164,12 @@ def _table(result: dict[str, Any]) -> Table:
     row("accuracy", accuracy, result["accuracy_interval"])
     for target, value in result["tar_at_fmr"].items():
         row(f"TAR at FMR {target}", f"{value:.2f} %", result["tar_interval"].get(target))
+    every = result["all_comparisons"]
+    if every is not None:
+        count = f"{every['impostor_comparisons']:,}"
+        for target, value in every["tar_at_fmr"].items():
+            told = f"TAR at FMR 1 in {1 / float(target):,.0f} of {count} comparisons"
+            row(told, f"{value:.2f} %", every["tar_interval"].get(target))
     row("EER", f"{result['eer']:.4f}", None)
     failed = f"{result['fte']:.4f} ({result['failed_pictures']} of {result['pictures']:,} pictures)"
     row("failures to enrol", failed, None)

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation import VerificationReport, evaluate_pairs
+from models.evaluation import (
+    MatchRates,
+    Pictures,
+    VerificationReport,
+    evaluate_pairs,
+    match_rates,
+)
 from services.evaluation.extract import Extraction
 from services.evaluation.pairs import Pair, PairsError, person_of
 
@@ -65,11 +71,7 @@ def report(pairs: list[Pair], extraction: Extraction) -> tuple[VerificationRepor
         PairsError: there are too few pairs, or not of both kinds.
     """
     scored = score_pairs(pairs, extraction)
-    people = None
-    first = [person_of(pair.path1) for pair in pairs]
-    second = [person_of(pair.path2) for pair in pairs]
-    if all((a == b) == pair.same for a, b, pair in zip(first, second, pairs, strict=True)):
-        people = (first, second)
+    people = _people(pairs)
     try:
         found = evaluate_pairs(
             scored.scores,
@@ -83,9 +85,46 @@ def report(pairs: list[Pair], extraction: Extraction) -> tuple[VerificationRepor
     return found, scored
 
 
-def as_json(found: VerificationReport, extraction: Extraction) -> dict[str, Any]:
-    """The report as one flat object; accuracy and TAR in percent, EER and FTE as fractions."""
+def rates_of_all(
+    pairs: list[Pair], extraction: Extraction, scored: PairScores
+) -> MatchRates | None:
+    """Rates at the thresholds of each first picture against the second ones of all other people.
+
+    None where the folders do not say who the pictures show.
+    """
+    if _people(pairs) is None:
+        return None
+
+    def side(paths: set[str]) -> Pictures:
+        listed = sorted(paths)
+        return Pictures(
+            [person_of(path) for path in listed], [extraction.vectors[path] for path in listed]
+        )
+
+    return match_rates(
+        side({one.path1 for one in pairs}),
+        side({one.path2 for one in pairs}),
+        scored.scores[scored.same],
+        [person_of(one.path1) for one in pairs if one.same],
+        similarity="negative_euclidean" if extraction.metric == "euclidean" else "cosine",
+    )
+
+
+def as_json(
+    found: VerificationReport, rates: MatchRates | None, extraction: Extraction
+) -> dict[str, Any]:
+    """The report as one object; accuracy and TAR in percent, EER and FTE as fractions.
+
+    `all_comparisons` has TARs at the thresholds of `rates`; null where there are none.
+    """
     pictures = len(extraction.vectors)
+    every = None
+    if rates is not None:
+        every = {
+            "impostor_comparisons": rates.impostor_comparisons,
+            "tar_at_fmr": {f"{t:g}": round(v, 4) for t, v in rates.tar_at_fmr.items()},
+            "tar_interval": {f"{t:g}": _rounded(v) for t, v in rates.tar_interval.items()},
+        }
     return {
         "model": extraction.model,
         "pairs": found.pairs,
@@ -97,6 +136,7 @@ def as_json(found: VerificationReport, extraction: Extraction) -> dict[str, Any]
         "tar_at_fmr": {f"{t:g}": round(v, 4) for t, v in found.tar_at_fmr.items()},
         "tar_interval": {f"{t:g}": _rounded(v) for t, v in found.tar_interval.items()},
         "false_matches_allowed": {f"{t:g}": v for t, v in found.allowed.items()},
+        "all_comparisons": every,
         "eer": round(found.eer, 6),
         "fte": round(len(extraction.failures) / pictures, 6),
         "failed_pictures": len(extraction.failures),
@@ -114,6 +154,15 @@ def plot(directory: Path, model: str, scored: PairScores) -> list[Path]:
 
     curves = {model: ScoreSet(scored.scores[scored.same], scored.scores[~scored.same])}
     return write_curves(directory, curves)
+
+
+def _people(pairs: list[Pair]) -> tuple[list[str], list[str]] | None:
+    """Who the first and the second pictures show; None where their folders contradict the pairs."""
+    first = [person_of(pair.path1) for pair in pairs]
+    second = [person_of(pair.path2) for pair in pairs]
+    if any((a == b) != pair.same for a, b, pair in zip(first, second, pairs, strict=True)):
+        return None
+    return first, second
 
 
 def _rounded(interval: tuple[float, float] | None) -> list[float] | None:

@@ -224,6 +224,7 @@ def test_evaluate_measures_plots_and_remembers(
     assert (first["accuracy"], first["accuracy_se"]) == (100, 0)
     assert first["tar_at_fmr"].keys() == {"0.01", "0.001"}
     assert (first["eer"], first["fte"], first["pairs"]) == (0, 0, 6)
+    assert first["all_comparisons"] is None, "no folders that say who is who"
     assert first["images_per_second"] > 0
     assert first["pictures_embedded"] == 3
     kinds = sorted(path.suffix for path in (tmp_path / "plots").iterdir())
@@ -236,6 +237,26 @@ def test_evaluate_measures_plots_and_remembers(
     assert again["pictures_embedded"] == 0
     for name in ("accuracy", "accuracy_se", "tar_at_fmr", "eer", "fte", "pairs", "model"):
         assert again[name] == first[name]
+
+
+def test_evaluate_compares_everybody_where_folders_name_people(
+    mien_home: Path, portraits: Path, tmp_path: Path
+) -> None:
+    for name in ("obama/1", "obama/2", "biden/1"):
+        picture = tmp_path / "pictures" / f"{name}.jpg"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes((portraits / f"{name[:5]}{name[6:].strip('1')}.jpg").read_bytes())
+    file = tmp_path / "pairs.tsv"
+    rows = [("obama/1", "obama/2", 1), ("obama/1", "biden/1", 0), ("biden/1", "obama/2", 0)]
+    listed = [f"{fold}\t{a}.jpg\t{b}.jpg\t{same}" for fold in (1, 2) for a, b, same in rows]
+    file.write_text("\n".join(["fold\tpath1\tpath2\tsame", *listed]) + "\n")
+    given = ("evaluate", "--images", tmp_path / "pictures", "--pairs", file, "--model", "sface")
+    every = answered(run_mien(mien_home, *given, "--json"))["all_comparisons"]
+    # First pictures: one of each; second ones: obama/2 and biden/1.
+    assert every["impostor_comparisons"] == 2
+    assert every["tar_at_fmr"] == {"0.001": 100, "0.0001": 100}
+    assert every["tar_interval"] == {"0.001": [100, 100], "0.0001": [100, 100]}
+    assert "of 2 comparisons" in run_mien(mien_home, *given).stdout
 
 
 @pytest.mark.parametrize(
