@@ -1,3 +1,4 @@
+import asyncio
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,13 @@ import pytest
 from models.zoo import Zoo
 from services.evaluation.alteration import shrink
 from services.gain_gate import eyes_px
+from services.gateway.core import crop_geometry
+from services.gateway.faces import FaceChoice
+from services.gateway.pipeline import PreparedFace
+from services.local import local_mien
 from services.rpc.mien.v1 import face_pb2
 from services.settings import Settings, SettingsError
+from services.telemetry import Stopwatch
 from tests.integration.harness import Mien, mien_in_thread, settings_on_free_ports
 from tests.integration.pictures import jpeg, portrait
 from tests.integration.rest import files, problem
@@ -250,3 +256,49 @@ def test_the_service_by_itself_needs_an_enhancer(home: Path) -> None:
         mien_in_thread(plain.model_copy(update={"enhancement": nothing}), "enhancement"),
     ):
         pass
+
+
+# --- what is embedded -------------------------------------------------------------------------
+
+
+async def _mended(settings: Settings, picture: bytes) -> tuple[PreparedFace, PreparedFace]:
+    """The face as it is, and as the gateway would have it embedded."""
+    async with local_mien(settings, ("poseface",)) as mien:
+        info = await mien.embedding.model("poseface")
+        geometry = crop_geometry(info)
+        face = mien.pipeline.prepare(picture, FaceChoice(), geometry, "probe")
+        (made,), _ = await mien.enhancement.apply([face], info, geometry, Stopwatch())
+    return face, made
+
+
+def test_a_face_of_few_pixels_is_embedded_as_redrawn_and_as_it_is(
+    home: Path, pictures: Pictures
+) -> None:
+    face, made = asyncio.run(_mended(_settings(home), pictures.small))
+    assert face.crop is not None
+    assert len(face.crops) == 1
+    drawn, mirrored, plain, turned = made.crops
+    np.testing.assert_allclose(drawn.astype(int), 255 - face.crop.astype(int), atol=1)
+    np.testing.assert_array_equal(plain, face.crop)
+    np.testing.assert_array_equal(mirrored, drawn[:, ::-1])
+    np.testing.assert_array_equal(turned, face.crop[:, ::-1])
+
+
+def test_a_face_without_colours_is_embedded_as_redrawn_alone(
+    mien_home: Path, tmp_path: Path, portraits: Path
+) -> None:
+    (tmp_path / "weights").symlink_to(mien_home / "weights")
+    card = Zoo(mien_home).embedder("poseface")
+    opened = gate(card.reference, card.weights.sha256, HELPS_AT, upwards=True)
+    add_enhancer(tmp_path, operation="nir_to_visible", gates=[opened])
+    grey = jpeg(portrait(portraits, "obama.jpg").convert("L").convert("RGB"))
+    face, made = asyncio.run(_mended(_settings(tmp_path), grey))
+    assert face.crop is not None
+    (drawn,) = made.crops
+    np.testing.assert_allclose(drawn.astype(int), 255 - face.crop.astype(int), atol=1)
+
+
+def test_a_face_above_the_gate_is_embedded_as_it_is(home: Path, pictures: Pictures) -> None:
+    face, made = asyncio.run(_mended(_settings(home), pictures.large))
+    assert len(made.crops) == 1
+    assert made.crop is face.crop
