@@ -23,7 +23,7 @@ from models.evaluation.thresholds import (
     SHORTEST_TAIL,
     TAIL_MARGIN,
     TILE,
-    ScoreTile,
+    HighestScores,
     Similarity,
     vector_scores,
 )
@@ -99,9 +99,14 @@ def match_rates(
     most = max(allowed_false_matches(target, comparisons) for target in targets)
     length = max(TAIL_MARGIN * (most + 1), SHORTEST_TAIL)
     while True:
-        found, pairs, complete = _highest(first, second, rows, columns, similarity, length)
-        one_set = np.zeros(count, dtype=np.intp)
-        tail = CrossTail(found, pairs[0], pairs[1], images, complete, one_set, seconds)
+        highest = _highest(first, second, rows, columns, similarity, length)
+        tail = CrossTail(
+            *highest.descending(),
+            images=images,
+            complete=highest.complete,
+            sets=np.zeros(count, dtype=np.intp),
+            seconds=seconds,
+        )
         try:
             rates = bootstrap_match_rates(
                 tail, scores, of_genuine, targets, resamples=resamples, seed=seed
@@ -125,32 +130,24 @@ def _highest(
     columns: IndexArray,
     similarity: Similarity,
     length: int,
-) -> tuple[FloatArray, IndexArray, bool]:
-    """The highest cross-person scores, descending; the two people of each; whether that is all."""
-    there = [
+) -> HighestScores:
+    """The highest cross-person scores of pictures that have vectors."""
+    highest = HighestScores(length)
+    above, beside = (
         np.array([place for place, one in enumerate(side.vectors) if one is not None], np.intp)
         for side in (first, second)
-    ]
-    scores, pairs = np.empty(0), np.empty((2, 0), dtype=np.intp)
-    if not there[0].size or not there[1].size:
-        return scores, pairs, True
+    )
+    if not above.size or not beside.size:
+        return highest
     kept = [one for side in (first, second) for one in side.vectors if one is not None]
-    score: ScoreTile = vector_scores(np.stack(kept), similarity)
-    row_people, column_people = rows[there[0]], columns[there[1]]
-    right = there[0].size + np.arange(there[1].size)
-    floor, complete = -np.inf, True
-    for start in range(0, there[0].size, TILE):
-        above = np.arange(start, min(start + TILE, there[0].size))
-        for beside in range(0, right.size, TILE):
-            tile = score(above, right[beside : beside + TILE])
-            others = column_people[beside : beside + TILE]
-            row, column = np.nonzero((row_people[above][:, None] != others[None]) & (tile > floor))
-            scores = np.append(scores, tile[row, column])
-            told = np.stack([row_people[above][row], others[column]])
-            pairs = np.concatenate([pairs, told], axis=1)
-            if scores.size > length:
-                best = np.argpartition(scores, scores.size - length)[-length:]
-                scores, pairs = scores[best], pairs[:, best]
-                floor, complete = float(scores.min()), False
-    order = np.argsort(-scores, kind="stable")
-    return scores[order], pairs[:, order], complete
+    score = vector_scores(np.stack(kept), similarity)
+    row_people, column_people = rows[above], columns[beside]
+    for top in range(0, above.size, TILE):
+        upper = np.arange(top, min(top + TILE, above.size))
+        for left in range(0, beside.size, TILE):
+            across = np.arange(left, min(left + TILE, beside.size))
+            tile = np.asarray(score(upper, above.size + across), dtype=np.float64)
+            others = row_people[upper][:, None] != column_people[across][None]
+            row, column = np.nonzero(others & (tile > highest.floor))
+            highest.add(tile[row, column], row_people[upper][row], column_people[across][column])
+    return highest

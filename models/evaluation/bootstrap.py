@@ -85,6 +85,14 @@ def _interval(estimate: float, values: FloatArray, confidence: float) -> Interva
     return Interval(estimate, float(low), float(high), confidence, defined.size)
 
 
+def _intervals(estimates: Iterable[float], values: FloatArray, confidence: float) -> list[Interval]:
+    """One interval per estimate (S,), from its column of the resamples' `values` (R, S)."""
+    return [
+        _interval(float(estimate), values[:, column], confidence)
+        for column, estimate in enumerate(estimates)
+    ]
+
+
 def _check_options(resamples: int, confidence: float) -> None:
     if resamples < 1:
         raise ValueError("at least one resample is needed")
@@ -128,10 +136,7 @@ def bootstrap_by_person(
     values = np.empty((resamples, estimates.size))
     for row, multiplicity in enumerate(resampled_people(count, resamples, seed)):
         values[row] = statistic(pair_weights(multiplicity, first, second))
-    return [
-        _interval(float(estimate), values[:, column], confidence)
-        for column, estimate in enumerate(estimates)
-    ]
+    return _intervals(estimates, values, confidence)
 
 
 @dataclass(frozen=True)
@@ -258,10 +263,7 @@ def bootstrap_match_rates(
     people = tail.images.size
     estimates = rates(np.ones(people))
     values = np.array([rates(drawn) for drawn in resampled_people(people, resamples, seed)])
-    return [
-        _interval(estimate, values[:, column], confidence)
-        for column, estimate in enumerate(estimates)
-    ]
+    return _intervals(estimates, values, confidence)
 
 
 def bootstrap_thresholds(
@@ -295,7 +297,4 @@ def bootstrap_thresholds(
     estimates = tail.thresholds(targets)
     draws = resampled_people(tail.images.size, resamples, seed)
     values = np.array([tail.thresholds(targets, drawn) for drawn in draws])
-    return [
-        _interval(estimate, values[:, column], confidence)
-        for column, estimate in enumerate(estimates)
-    ]
+    return _intervals(estimates, values, confidence)

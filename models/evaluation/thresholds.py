@@ -91,6 +91,39 @@ def _tiles(count: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, top + TILE), slice(left, left + TILE)
 
 
+class HighestScores:
+    """The largest scores of those that are added, and the two people of each.
+
+    Args:
+        length: scores to keep, at least 1.
+
+    Attributes:
+        floor: what is not above it need not be added.
+        complete: nothing has been left out.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.floor, self.complete = -np.inf, True
+        self._length = length
+        self._scores = np.empty(0)
+        self._people = np.empty((2, 0), dtype=np.intp)
+
+    def add(self, scores: FloatArray, person_a: IndexArray, person_b: IndexArray) -> None:
+        """Add M scores of comparisons of the numbered people, each of shape (M,)."""
+        self._scores = np.append(self._scores, scores)
+        self._people = np.concatenate([self._people, np.stack([person_a, person_b])], axis=1)
+        if self._scores.size > self._length:
+            kept = np.argpartition(self._scores, self._scores.size - self._length)[-self._length :]
+            self._scores, self._people = self._scores[kept], self._people[:, kept]
+            self.floor, self.complete = float(self._scores.min()), False
+
+    def descending(self) -> tuple[FloatArray, IndexArray, IndexArray]:
+        """Scores, and the people of each on either side."""
+        order = np.argsort(-self._scores, kind="stable")
+        first, second = self._people[:, order]
+        return self._scores[order], first, second
+
+
 def impostor_tail(
     score: ScoreTile,
     images: IndexArray,
@@ -111,9 +144,7 @@ def impostor_tail(
         ValueError: a score is NaN or ``+inf``, or a tile has the wrong shape.
     """
     set_of = np.zeros(int(person.max()) + 1, dtype=np.intp) if sets is None else sets
-    scores = np.empty(0)
-    pairs = np.empty((2, 0), dtype=np.intp)
-    floor, complete = -np.inf, True
+    highest = HighestScores(length)
     for rows, columns in _tiles(images.size):
         tile = np.asarray(score(images[rows], images[columns]), dtype=np.float64)
         if tile.shape != (images[rows].size, images[columns].size):
@@ -124,21 +155,15 @@ def impostor_tail(
             counted = np.triu(counted, k=1)
         if np.any(counted & ~(tile < np.inf)):
             raise ValueError("a score is NaN or +inf")
-        row, column = np.nonzero(counted & (tile > floor))
-        scores = np.append(scores, tile[row, column])
-        found = np.stack([person[rows][row], person[columns][column]])
-        pairs = np.concatenate([pairs, found], axis=1)
-        if scores.size > length:
-            kept = np.argpartition(scores, scores.size - length)[-length:]
-            scores, pairs = scores[kept], pairs[:, kept]
-            floor, complete = float(scores.min()), False
-    order = np.argsort(-scores, kind="stable")
+        row, column = np.nonzero(counted & (tile > highest.floor))
+        highest.add(tile[row, column], person[rows][row], person[columns][column])
+    scores, person_a, person_b = highest.descending()
     return ImpostorTail(
-        scores=scores[order],
-        person_a=pairs[0, order],
-        person_b=pairs[1, order],
+        scores=scores,
+        person_a=person_a,
+        person_b=person_b,
         images=np.bincount(person).astype(np.float64),
-        complete=complete,
+        complete=highest.complete,
         sets=set_of,
     )
 
