@@ -9,6 +9,7 @@ import typer
 from models.ddat.options import GPU_CHANGES, Profile, TrainOptions, profile_options
 from models.ddat.train import Trainer
 from models.training.options_cli import (
+    BeginOption,
     CacheOption,
     DataOption,
     OptionsFromOption,
@@ -28,6 +29,7 @@ def _train(
     start: StartOption,
     profile: Annotated[Profile, typer.Option(help="preset that the options below change")] = "cpu",
     cache: CacheOption = None,
+    generator: BeginOption = None,
     options_from: OptionsFromOption = None,
     **values: Any,
 ) -> None:
@@ -36,7 +38,7 @@ def _train(
         lambda changes: profile_options(profile, changes), TrainOptions, options_from, values
     )
     with told_errors("ddat"):
-        Trainer(options, data, out, cache or out / "cache", start).run()
+        Trainer(options, data, out, cache or out / "cache", start, generator).run()
 
 
 train = with_options(_train, TrainOptions, GPU_CHANGES)

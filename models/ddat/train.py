@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.backbones.trunk import channels_last
 from models.ddat.batches import Batch, Batches
+from models.ddat.begin import BATCHES, begin_with
 from models.ddat.domains import split_domains
 from models.ddat.figures import FIGURES, QUICK_DOMAINS, QUICK_SIDES, measured_table
 from models.ddat.game import Game
@@ -70,6 +71,7 @@ class Trainer(Run[Batch]):
         out: folder of the run; made if need be.
         cache: folder for decoded faces and teacher features, shared between runs.
         start: ONNX file of SFace or PoseFace: teacher, and start of the verifier.
+        begin: exported file whose weights the generator begins with; None: by chance.
         console: where progress goes.
     """
 
@@ -80,6 +82,7 @@ class Trainer(Run[Batch]):
         out: Path,
         cache: Path,
         start: Path,
+        begin: Path | None = None,
         console: Console | None = None,
     ):
         self.options = options
@@ -103,8 +106,11 @@ class Trainer(Run[Batch]):
         torch.manual_seed(options.seed)
         even = torch.ones(len(faces))
         centres = class_centres(clean, self.domains.labels, self.domains.classes, even)
+        generator = build_generator(options)
+        if begin is not None:
+            self._begin(generator, begin)
         self.networks = Networks(
-            channels_last(build_generator(options).to(self.device)),
+            channels_last(generator.to(self.device)),
             Adaptor(BOTTLENECK_STEPS * options.width).to(self.device),
             channels_last(Discriminator(options.discriminator_width).to(self.device)),
             Verifier(start, centres, options.verifier_stages, options.scale).to(self.device),
@@ -124,6 +130,7 @@ class Trainer(Run[Batch]):
                 "steps_per_epoch": self.batches.steps_per_epoch,
                 "device": self.device.type,
                 "teacher_sha256": file_sha256(start),
+                "begun_with_sha256": None if begin is None else file_sha256(begin),
                 **self.people.facts(),
                 **self.domains.facts(),
             },
@@ -186,6 +193,15 @@ class Trainer(Run[Batch]):
         n.discriminator.load_state_dict(state["discriminator"])
         n.verifier.load_own_state(state["verifier"])
         self.game.restore(state["optimisers"])
+
+    def _begin(self, generator: Generator, path: Path) -> None:
+        """Gives the generator a file's weights; its norms are set by the run's first batches."""
+        seen = self.batches.iterate(0, min(self.steps, BATCHES))
+        images = [torch.cat([batch.source, batch.target]) for batch in seen]
+        try:
+            begin_with(generator, path, images)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
 
     def _there(self, tensor: Tensor) -> Tensor:
         if tensor.ndim != 4:

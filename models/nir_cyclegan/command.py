@@ -17,6 +17,7 @@ from models.nir_cyclegan.options import (
 from models.nir_cyclegan.pictures import Operation
 from models.nir_cyclegan.train import Trainer
 from models.training.options_cli import (
+    BeginOption,
     CacheOption,
     DataOption,
     OptionsFromOption,
@@ -34,10 +35,6 @@ VggOption = Annotated[
     typer.Option(
         exists=True, dir_okay=False, help="VGG16's state dict; else perception by the teacher"
     ),
-]
-BeginOption = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="exported file to begin with, not with chance"),
 ]
 InfraredOption = Annotated[
     Path | None,

@@ -22,6 +22,10 @@ StartOption = Annotated[
     Path, typer.Option(exists=True, dir_okay=False, help="SFace's or PoseFace's ONNX file: teacher")
 ]
 CacheOption = Annotated[Path | None, typer.Option(help="decoded faces, teacher features")]
+BeginOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="exported file to begin with, not with chance"),
+]
 OptionsFromOption = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="a run.json to begin from, not a profile"),

@@ -20,6 +20,9 @@ from models.ddat.objective import stage_of
 from models.ddat.options import GPU_CHANGES, TrainOptions, profile_options
 from models.ddat.train import Trainer
 from models.training.checkpoint import load_checkpoint, read_options
+from models.training.errors import TrainingError
+from models.training.onnx_export import sample_pictures
+from models.zoo.fetch import file_sha256
 
 TINY = {
     "holdout_other": 0.0,
@@ -73,6 +76,70 @@ def test_a_stopped_run_goes_on_bit_by_bit(
     sheet = cv2.imread(str(tmp_path / "whole" / "sheet-000003.jpg"))
     assert sheet is not None
     assert sheet.shape == (4 * 4 * 116, 4 * 116, 3)
+
+
+def released() -> Path:
+    """ddat@1; its weights were stored in half precision, its norms folded."""
+    return Path(__file__).parents[3] / "models" / "zoo" / "ddat" / "1" / "ddat.onnx"
+
+
+def test_a_run_may_begin_with_an_exported_generator(
+    data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
+) -> None:
+    chosen = options(width=32)
+    trainer = Trainer(chosen, data_folder, tmp_path, cache, zoo_poseface, released())
+    batch = next(trainer.batches.iterate(0, 1))
+    seen = torch.cat([batch.source, batch.target])
+    images = torch.cat([seen, sample_pictures(2, 112) / 127.5 - 1])
+    session = onnxruntime.InferenceSession(str(released()))
+    theirs = session.run(["enhanced"], {"image": images.numpy()})[0]
+    generator = trainer.networks.generator.eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(generator(images).image.numpy(), theirs, atol=1e-3)
+        averaged = trainer.average.network.eval()(images).image.numpy()
+        np.testing.assert_allclose(averaged, theirs, atol=1e-3)
+        # With a batch's own statistics it draws nearly the same, and surely no less than by chance.
+        drawn = generator.train()(seen).image.numpy() - seen.numpy()
+    wanted = theirs[: len(seen)] - seen.numpy()
+    assert np.abs(wanted).mean() > 0.01
+    assert np.corrcoef(drawn.ravel(), wanted.ravel())[0, 1] > 0.7
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["begun_with_sha256"] == file_sha256(released())
+
+
+def test_what_was_exported_can_be_begun_with(
+    data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
+) -> None:
+    first = Trainer(options(), data_folder, tmp_path / "first", cache, zoo_poseface)
+    first.run()
+    common = ["--run", str(tmp_path / "first"), "--out", str(tmp_path), "--precision", "fp32"]
+    assert CliRunner().invoke(export.app, common).exit_code == 0
+    chosen = [
+        f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "amp"
+    ]
+    arguments = [
+        "--data", str(data_folder), "--out", str(tmp_path / "second"), "--cache", str(cache),
+        "--start", str(zoo_poseface), "--generator", str(tmp_path / "ddat.onnx"), "--no-amp",
+    ]  # fmt: skip
+    answer = CliRunner().invoke(command.app, [*arguments, *chosen])
+    assert answer.exit_code == 0, answer.output
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert record["begun_with_sha256"] == file_sha256(tmp_path / "ddat.onnx")
+
+
+def test_a_run_begins_with_no_other_network(
+    data_folder: Path, zoo_poseface: Path, cache: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no network")
+    for path, changes, told in (
+        (released(), {}, "no generator of this width and norm"),
+        (released(), {"width": 32, "norm": "group"}, "no generator of this width and norm"),
+        (zoo_poseface, {}, "no generator of this width and norm"),
+        (broken, {}, "no ONNX file"),
+    ):
+        with pytest.raises(TrainingError, match=told):
+            Trainer(options(**changes), data_folder, tmp_path, cache, zoo_poseface, path)
 
 
 EVERY_LOSS = {
