@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.ddat.degradations import draw_side, scaled, sensor_noise, up_sample
+from models.ddat.degradations import FULL_SIDE, draw_side, scaled, sensor_noise, up_sample
 from models.ddat.domains import Domains
 from models.ddat.options import TrainOptions
 from models.training.ahead import prepared
 from models.training.augment import augment
 from models.training.faces import Faces
+from models.training.warp import random_jitter
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -23,6 +25,9 @@ WEAK_NOISE = 2.0
 """Spread in levels of the noise in the weak augmentation of a target face."""
 
 WEAK_MIRROR = 0.5
+
+ARM = 30.0
+"""Pixels from the middle of the five points to a point: errors there turn and scale the crop."""
 
 
 class Batch(NamedTuple):
@@ -109,8 +114,18 @@ class Batches:
 
     def _source(self, row: int, rng: np.random.Generator) -> tuple[Bytes, Bytes, int]:
         good, side = self._face(row, rng)
-        small = self.source.degrade(good, side, rng)
+        small = self.source.degrade(self._misplaced(good, side, rng), side, rng)
         return up_sample(small, self.options.upsampling), good, side
+
+    def _misplaced(self, good: Bytes, side: int, rng: np.random.Generator) -> Bytes:
+        """The face as it is cut out where its points are seen in few pixels: moved a little."""
+        if not self.options.misplaced:
+            return good
+        spread = self.options.misplaced * FULL_SIDE / side
+        jitter = random_jitter(rng, np.degrees(spread / ARM), spread / ARM, spread)
+        size = (FULL_SIDE, FULL_SIDE)
+        moved: Bytes = cv2.warpAffine(good, jitter, size, borderMode=cv2.BORDER_REPLICATE)
+        return moved
 
     def _target(self, row: int, rng: np.random.Generator) -> tuple[Bytes, Bytes, int]:
         hidden, side = self._face(row, rng)

@@ -52,6 +52,12 @@ class TrainOptions(PeopleOptions):
     size_to: int = Field(48, ge=6, le=112, description="largest side of content, px")
     blur_from: float = Field(0.25, ge=0, description="source: least sigma of the blur, cells")
     blur_to: float = Field(0.5, ge=0, description="source: largest")
+    misplaced: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="source: spread of what loses pixels against the good face, cells",
+    )
     source_stored: float = Field(
         0.5, ge=0, le=1, description="source: share with noise and JPEG after that; ours"
     )

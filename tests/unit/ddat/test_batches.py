@@ -7,7 +7,7 @@ pytest.importorskip("torch", reason="training needs torch: pip install mien[trai
 
 import torch
 
-from models.ddat.batches import Batches
+from models.ddat.batches import Batch, Batches
 from models.ddat.domains import Domains, split_domains
 from models.ddat.options import TrainOptions, profile_options
 from models.training.augment import NONE
@@ -102,6 +102,28 @@ def test_the_source_face_is_its_good_one_with_fewer_pixels(faces: Faces, domains
     torch.testing.assert_close((near.good[0] + 1) * 127.5, crop.float(), atol=0.01, rtol=0)
     errors = [(batch.source - batch.good).abs().mean().item() for batch in (near, far)]
     assert errors[0] < errors[1] / 2
+
+
+def test_the_source_face_may_lie_elsewhere_than_its_good_one(
+    faces: Faces, domains: Domains
+) -> None:
+    def batch(cells: float, side: int = 56) -> Batch:
+        o = options(
+            size_from=side, size_to=side, misplaced=cells, source_stored=0.0, blur_from=0.0,
+            blur_to=0.0, augmentation=NONE.model_dump(),
+        )  # fmt: skip
+        return Batches(faces, domains, o).make(0)
+
+    def apart(made: Batch) -> float:
+        return (made.source - made.good).abs().mean().item()
+
+    still, moved = batch(0.0), batch(1.0)
+    assert torch.equal(still.good, moved.good)
+    assert torch.equal(moved.source, batch(1.0).source)
+    assert apart(moved) > 1.3 * apart(still)
+    assert apart(batch(0.25)) < apart(moved)
+    # A cell is 2 pixels of the crop here and 8 there.
+    assert apart(batch(1.0, side=14)) - apart(batch(0.0, side=14)) > apart(moved) - apart(still)
 
 
 def test_the_weak_target_is_the_target_or_its_mirror(faces: Faces, domains: Domains) -> None:
