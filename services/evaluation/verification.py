@@ -91,6 +91,9 @@ def rates_of_all(
     """Rates at the thresholds of each first picture against the second ones of all other people.
 
     None where the folders do not say who the pictures show.
+
+    Raises:
+        PairsError: there are too few comparisons, or a vector has no direction.
     """
     if _people(pairs) is None:
         return None
@@ -101,13 +104,16 @@ def rates_of_all(
             [person_of(path) for path in listed], [extraction.vectors[path] for path in listed]
         )
 
-    return match_rates(
-        side({one.path1 for one in pairs}),
-        side({one.path2 for one in pairs}),
-        scored.scores[scored.same],
-        [person_of(one.path1) for one in pairs if one.same],
-        similarity="negative_euclidean" if extraction.metric == "euclidean" else "cosine",
-    )
+    try:
+        return match_rates(
+            side({one.path1 for one in pairs}),
+            side({one.path2 for one in pairs}),
+            scored.scores[scored.same],
+            [person_of(one.path1) for one in pairs if one.same],
+            similarity="negative_euclidean" if extraction.metric == "euclidean" else "cosine",
+        )
+    except ValueError as error:
+        raise PairsError(f"These pairs cannot be judged: {error}.") from error
 
 
 def as_json(
