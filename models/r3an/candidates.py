@@ -21,8 +21,8 @@ from models.training.errors import TrainingError
 from models.training.faces import Faces
 
 Kind = Literal[
-    "procrustes", "ridge", "low-rank", "fc", "fc-deep", "mlp", "mlp-pulled",
-    "r3an", "r3an-linear", "centred",
+    "procrustes", "ridge", "low-rank", "fc", "fc-deep", "mlp", "mlp-three",
+    "r3an", "r3an-linear", "weighed", "centred", "weighed-centred",
 ]  # fmt: skip
 
 PLAIN = LearningOptions()
@@ -30,13 +30,12 @@ PLAIN = LearningOptions()
 
 FC = LearningOptions(noise=0.0, dropout=0.0)
 
-PULLED = LearningOptions(pull=0.5, mix=0.5, members=3)
-"""The same, three times, towards each person's mean target.
+THREE = LearningOptions(members=3)
+"""The same, three times: what chance made of each of them cancels out.
 
-The mate of a probe is another face of its person, so what a target vector says of its own picture
-alone is noise. Between MobileFaceNet and SFace, in one trial each, wider layers with more dropout
-and averaged weights, and InfoNCE on other faces' targets, found fewer people not seen before;
-they are options and not defaults.
+What else was tried between MobileFaceNets found no more people not seen before (docs/decisions/0021):
+targets drawn towards each person's mean, mixed inputs, more input noise, wider layers with more
+dropout, InfoNCE on other faces' targets. These are options and not defaults.
 """
 
 TITLES: dict[Kind, str] = {
@@ -46,14 +45,21 @@ TITLES: dict[Kind, str] = {
     "fc": "one fully connected layer (FC)",
     "fc-deep": "two fully connected layers (FC)",
     "mlp": "residual MLP beside a linear path",
-    "mlp-pulled": "three residual MLPs, pulled towards each person's mean",
+    "mlp-three": "three residual MLPs beside linear paths",
     "r3an": "R3AN",
     "r3an-linear": "R3AN beside a linear path",
+    "weighed": "weighed by what tells a person",
     "centred": "moved away from its nearest strangers",
+    "weighed-centred": "weighed by what tells a person and moved away from its nearest strangers",
 }
+WEIGHED: Kind = "weighed"
 CENTRED: Kind = "centred"
-KINDS: tuple[Kind, ...] = tuple(kind for kind in TITLES if kind != CENTRED)
-"""What can be asked for; the best of them is then tried centred."""
+BOTH: Kind = "weighed-centred"
+FORMS: tuple[Kind, ...] = (WEIGHED, CENTRED, BOTH)
+"""What is made of the best candidate."""
+
+KINDS: tuple[Kind, ...] = tuple(kind for kind in TITLES if kind not in FORMS)
+"""What can be asked for; the best of them is then tried in other forms."""
 
 QUICK: tuple[Kind, ...] = ("ridge", "mlp")
 """What is tried before faces are embedded in many views: minutes of work, and little behind."""
@@ -71,7 +77,7 @@ class Candidate:
         network: unit vectors to vectors, in evaluation mode on the CPU; None where it diverged.
         seconds_per_step: of its training; 0 in closed form.
         parameters: numbers in it.
-        of: the candidate that was centred; None for one that was not.
+        of: the candidate that this is a form of; None for one that is none.
     """
 
     kind: Kind
@@ -132,7 +138,7 @@ class Workshop:
             network.load_state_dict(state["network"])
             return _candidate(kind, network.eval(), state["seconds_per_step"])
         seconds = 0.0
-        if kind in ("fc", "fc-deep", "mlp", "mlp-pulled"):
+        if kind in ("fc", "fc-deep", "mlp", "mlp-three"):
             network, seconds = self._learned(kind, network)
         store.parent.mkdir(parents=True, exist_ok=True)
         kept = {"network": network.state_dict(), "mark": mark, "seconds_per_step": seconds}
@@ -141,7 +147,7 @@ class Workshop:
 
     def options_of(self, kind: Kind) -> LearningOptions:
         """How a learned map of vectors is trained here."""
-        base = {"mlp": PLAIN, "mlp-pulled": PULLED}.get(kind, FC)
+        base = {"mlp": PLAIN, "mlp-three": THREE}.get(kind, FC)
         return LearningOptions.model_validate({**base.model_dump(), **self.mlp})
 
     def _asked(self, kind: Kind) -> dict[str, Any]:

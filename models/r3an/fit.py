@@ -1,8 +1,8 @@
 """Fitting a map: all candidates on the same faces, the best one written, with card and report.
 
-The candidate with the most hits at rank-1 on the calibration people is released, centred where that
-makes it better for them; the test people see it once, in the report. A linear map that wins is what
-ships.
+The candidate with the most hits at rank-1 on the calibration people is released, weighed or centred
+where that makes it better for them; the test people see it once, in the report. A linear map that
+wins is what ships.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 from models.evaluation.thresholds import FittedThreshold, fit_thresholds
 from models.r3an import protocol
 from models.r3an.arrays import Floats
-from models.r3an.candidates import CENTRED, Candidate, count
+from models.r3an.candidates import BOTH, CENTRED, WEIGHED, Candidate, count
 from models.r3an.centring import SHARES, CentredMap, learn_crowd
 from models.r3an.confidence import Calibration, ServedMap, calibration_of, learn_head
 from models.r3an.mappers import mapped
@@ -36,6 +36,7 @@ from models.r3an.measure import (
 from models.r3an.protocol import HEADLINE, LIVE, Figures
 from models.r3an.vectors import Pairs
 from models.r3an.verdict import Verdict, decide, rejections
+from models.r3an.weighing import WeighedMap, learn_weights
 from models.training.onnx_export import Exported, write_onnx
 from models.zoo.map_card import Comparison
 
@@ -101,7 +102,7 @@ def enter(pairs: Pairs, candidate: Candidate, resamples: int = protocol.RESAMPLE
 def best_of(entries: Sequence[Entry]) -> Entry:
     """The entry with the highest rank-1 on the calibration people; of equals the smaller map.
 
-    Its centred form takes its place where that is worth more.
+    The form of it that is worth most takes its place where that is worth more.
 
     Raises:
         ValueError: every training diverged.
@@ -111,18 +112,42 @@ def best_of(entries: Sequence[Entry]) -> Entry:
     if not plain:
         raise ValueError("no candidate has finite numbers")
     best, choice = max(plain, key=lambda pair: (pair[1].rank1, -pair[0].candidate.parameters))
-    for entry, other in whole:
-        if entry.candidate.of == best.candidate.kind and other.worth > choice.worth:
-            best, choice = entry, other
-    return best
+    own = [pair for pair in whole if pair[0].candidate.of == best.candidate.kind]
+    return max([(best, choice), *own], key=lambda pair: pair[1].worth)[0]
 
 
-def centre(pairs: Pairs, best: Candidate, seed: int = 1) -> Candidate | None:
-    """The best map, centred by the share that is worth most to the calibration people.
+def forms(pairs: Pairs, best: Candidate, seed: int = 1) -> list[Candidate]:
+    """What else is made of the best map: weighed, centred, and both.
 
     Args:
         pairs: the faces.
-        best: that is centred.
+        best: the map.
+        seed: of the training of what centres it.
+
+    Returns:
+        Those that there are enough training faces for.
+    """
+    weighed = weigh(pairs, best)
+    made = (weighed, centre(pairs, best, seed), weighed and centre(pairs, weighed, seed))
+    return [one for one in made if one is not None]
+
+
+def weigh(pairs: Pairs, best: Candidate) -> Candidate | None:
+    """A map, weighed; None where too few training people have two faces."""
+    network = best.network
+    weights = None if network is None else learn_weights(network, pairs)
+    if network is None or weights is None:
+        return None
+    made = WeighedMap(network, weights).eval()
+    return Candidate(WEIGHED, made, 0.0, best.parameters + weights.size, best.kind)
+
+
+def centre(pairs: Pairs, best: Candidate, seed: int = 1) -> Candidate | None:
+    """A map, centred by the share that is worth most to the calibration people.
+
+    Args:
+        pairs: the faces.
+        best: the map, or its weighed form.
         seed: of the training of what centres it.
 
     Returns:
@@ -137,7 +162,9 @@ def centre(pairs: Pairs, best: Candidate, seed: int = 1) -> Candidate | None:
         return choice_figures(pairs, lambda vectors: mapped(made, vectors)).worth
 
     made = max((CentredMap(network, crowd, share) for share in SHARES), key=worth)
-    return Candidate(CENTRED, made.eval(), 0.0, count(made), best.kind)
+    parameters = best.parameters + count(crowd)
+    kind = BOTH if best.kind == WEIGHED else CENTRED
+    return Candidate(kind, made.eval(), 0.0, parameters, best.of or best.kind)
 
 
 def finish(

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.evaluation.bootstrap import Interval
 from models.evaluation.thresholds import FittedThreshold
+from models.r3an.candidates import BOTH, CENTRED, WEIGHED
 from models.r3an.fit import MAP_FILE, Entry, Fit, shown_conditions
 from models.r3an.mappers import mapped
 from models.r3an.measure import STRICT_FMR, subjects_of
@@ -28,6 +29,7 @@ from models.zoo.map_card import (
 )
 
 LINEAR = ("procrustes", "ridge", "low-rank", "fc")
+FORMED = {WEIGHED: "weighed", CENTRED: "centred", BOTH: "weighed and centred"}
 FMR = 1e-3
 
 
@@ -74,8 +76,8 @@ def readme(fit: Fit, pairs: Pairs, origin: Origin, left: str = "") -> str:
     note = "It has the highest rank-1 of all candidates on the calibration people"
     if best.of is not None:
         note += (
-            " before it is centred; centred, rank-1 and the TAR of native probes against mapped "
-            f"templates at FMR {STRICT_FMR:g} are together higher there"
+            f" before it is {FORMED[best.kind]}; so, rank-1 and the TAR of native probes against "
+            f"mapped templates at FMR {STRICT_FMR:g} are together higher there"
         )
     note += ": a linear map is enough here." if (best.of or best.kind) in LINEAR else "."
     if left:

@@ -15,10 +15,10 @@ from models.r3an.fit import (
     MAP_FILE,
     Entry,
     best_of,
-    centre,
     enter,
     facts_of,
     finish,
+    forms,
     write_facts,
 )
 from models.r3an.measure import STRICT_FMR
@@ -184,7 +184,7 @@ class _Release:
     def __init__(self, plan: Plan, data: MappingData, console: Console):
         self._plan, self._data, self._console = plan, data, console
         self._entries: list[Entry] = []
-        self._centred: dict[Kind, Entry | None] = {}
+        self._forms: dict[Kind, list[Entry]] = {}
 
     def add(self, candidate: Candidate) -> None:
         """Measures a candidate."""
@@ -203,7 +203,7 @@ class _Release:
             What `fit.json` says.
         """
         plan, data, pairs = self._plan, self._data, self._data.pairs
-        done = finish(pairs, self._with_centred(), plan.out, plan.fmr)
+        done = finish(pairs, self._with_forms(), plan.out, plan.fmr)
         origin = Origin(data.source, data.target, plan.data, plan.command(), hardware())
         about = {**data.facts(), **pairs.facts(), "command": origin.command, "left": list(left)}
         facts = facts_of(done, about)
@@ -218,17 +218,15 @@ class _Release:
             self._console.print(f"released so far: {best}; still to be tried: {missing}")
         return facts
 
-    def _with_centred(self) -> list[Entry]:
-        """All candidates, and the best of them centred."""
+    def _with_forms(self) -> list[Entry]:
+        """All candidates, and the other forms of the best of them."""
         best = best_of(self._entries).candidate
-        if best.kind not in self._centred:
-            made = centre(self._data.pairs, best, self._plan.mlp.get("seed", 1))
-            self._centred[best.kind] = None if made is None else enter(self._data.pairs, made)
-            centred = self._centred[best.kind]
-            if centred is not None:
-                self._tell(f"{best.kind}, centred", centred)
-        centred = self._centred[best.kind]
-        return self._entries if centred is None else [*self._entries, centred]
+        if best.kind not in self._forms:
+            pairs, seed = self._data.pairs, self._plan.mlp.get("seed", 1)
+            self._forms[best.kind] = [enter(pairs, made) for made in forms(pairs, best, seed)]
+            for entry in self._forms[best.kind]:
+                self._tell(f"{best.kind}, {entry.candidate.kind}", entry)
+        return [*self._entries, *self._forms[best.kind]]
 
     def _tell(self, name: str, entry: Entry) -> None:
         self._console.print(f"{name}: {_shown(entry)}")

@@ -116,7 +116,7 @@ def test_it_is_released_in_place_of_the_map_that_it_centres_and_of_no_other(
     fit = finish(faces, entries, tmp_path, 1e-2, 20)
     assert fit.exported.path == tmp_path / "candidates" / "centred.onnx"
     assert card_of(fit, origin()).method == centred.title
-    assert "centred, rank-1 and the TAR" in readme(fit, faces, origin())
+    assert "before it is centred; so, rank-1" in readme(fit, faces, origin())
 
 
 def test_too_few_faces_leave_a_map_as_it_is(pairs: Pairs) -> None:

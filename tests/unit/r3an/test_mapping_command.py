@@ -19,7 +19,7 @@ from tests.unit.tiny_onnx import DIMENSION
 KILL_AFTER = 240.0
 """Seconds; about twenty are needed."""
 
-MADE = ["procrustes", "ridge", "mlp-pulled", "r3an"]
+MADE = ["procrustes", "ridge", "mlp-three", "r3an"]
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,10 @@ def test_a_fit_that_is_done_is_not_done_again(
 ) -> None:
     monkeypatch.setenv("MIEN_HOME", str(home))
     monkeypatch.setenv("MIEN_ENGINE__PREFERENCE", "onnxruntime")
-    kept = fitted / "candidates" / "mlp-pulled.pt"
+    kept = fitted / "candidates" / "mlp-three.pt"
     before = kept.stat().st_mtime_ns
     asked = ["fit", "--source", "old", "--target", "new", "--images", str(crops_folder)]
-    asked += ["--out", str(fitted), "--trust-labels", "--only", "mlp-pulled"]
+    asked += ["--out", str(fitted), "--trust-labels", "--only", "mlp-three"]
     again = CliRunner().invoke(mapping.app, [*asked, "--mlp-epochs", "1"])
     assert again.exit_code == 0, again.output
     assert kept.stat().st_mtime_ns == before
