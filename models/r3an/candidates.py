@@ -33,7 +33,7 @@ FC = LearningOptions(noise=0.0, dropout=0.0)
 THREE = LearningOptions(members=3)
 """The same, three times: what chance made of each of them cancels out.
 
-What else was tried between MobileFaceNets found no more people not seen before (docs/decisions/0021):
+What else was tried between MobileFaceNets found no more people (docs/decisions/0021):
 targets drawn towards each person's mean, mixed inputs, more input noise, wider layers with more
 dropout, InfoNCE on other faces' targets. These are options and not defaults.
 """
