@@ -12,13 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor, nn
 
-from models.backbones.stored import stored_arrays
+from models.backbones.stored import Arrays, read_stored, take_stored
 from models.ddat.network import Generator
 
 EXPORTED_AS = "generator"
@@ -42,26 +39,20 @@ def begin_with(generator: Generator, path: Path, images: Sequence[Tensor]) -> No
     Raises:
         ValueError: the file holds no network, another one, or one of another width.
     """
-    try:
-        stored = stored_arrays(onnx.load(str(path)).graph)
-    except DecodeError as error:
-        raise ValueError(f"{path.name} is no ONNX file") from error
-    state = generator.state_dict()
-    folded: dict[str, npt.NDArray[np.generic]] = {}
+    stored = read_stored(path)
+    folded: Arrays = {}
     for layer, module in generator.named_modules():
         if not isinstance(module, nn.BatchNorm2d):
             continue
         bias = stored.get(f"{EXPORTED_AS}.{_before(layer)}.{FOLDED}")
         if bias is not None:
             folded[layer] = bias
-    for name, old in state.items():
-        if name.rpartition(".")[0] in folded:
-            continue
-        array = stored.get(f"{EXPORTED_AS}.{name}")
-        if array is None or array.shape != tuple(old.shape):
-            raise ValueError(f"{path.name} is no generator of this width and norm: {name}")
-        state[name] = torch.from_numpy(array.astype(np.float32))
-    generator.load_state_dict(state)
+    try:
+        take_stored(generator, stored, EXPORTED_AS, folded)
+    except LookupError as error:
+        name = error.args[0]
+        told = f"{path.name} is no generator of this width and norm: {name}"
+        raise ValueError(told) from error
     _open_norms(generator, folded, images)
     generator.train()
 
@@ -73,9 +64,7 @@ def _before(norm: str) -> str:
 
 
 @torch.no_grad()
-def _open_norms(
-    generator: Generator, folded: dict[str, npt.NDArray[np.generic]], images: Sequence[Tensor]
-) -> None:
+def _open_norms(generator: Generator, folded: Arrays, images: Sequence[Tensor]) -> None:
     """Sets each norm to leave its input as it is, plus the bias, at the statistics of `images`."""
     norms = {
         name: norm

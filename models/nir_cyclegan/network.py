@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from models.backbones.stored import stored_arrays
+from models.backbones.stored import read_stored, take_stored
 from models.ddat.network import initialise
 
 EXPORTED_AS = "generator"
@@ -116,17 +113,11 @@ def load_generator(generator: Generator, path: Path) -> None:
         ValueError: the file holds no network, another one, or one of another width or depth.
     """
     try:
-        stored = stored_arrays(onnx.load(str(path)).graph)
-    except DecodeError as error:
-        raise ValueError(f"{path.name} is no ONNX file") from error
-    state = generator.state_dict()
-    found = {}
-    for name, old in state.items():
-        array = stored.get(f"{EXPORTED_AS}.{name}")
-        if array is None or array.shape != tuple(old.shape):
-            raise ValueError(f"{path.name} is no generator of this width and depth: {name}")
-        found[name] = torch.from_numpy(array.astype(np.float32))
-    generator.load_state_dict(found)
+        take_stored(generator, read_stored(path), EXPORTED_AS)
+    except LookupError as error:
+        name = error.args[0]
+        told = f"{path.name} is no generator of this width and depth: {name}"
+        raise ValueError(told) from error
 
 
 def grey_of(images: Tensor) -> Tensor:
