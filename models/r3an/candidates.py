@@ -22,7 +22,7 @@ from models.training.faces import Faces
 
 Kind = Literal[
     "procrustes", "ridge", "low-rank", "fc", "fc-deep", "mlp", "mlp-three",
-    "r3an", "r3an-linear", "weighed", "centred", "weighed-centred",
+    "mlp-pulled", "r3an", "r3an-linear", "weighed", "centred", "weighed-centred",
 ]  # fmt: skip
 
 PLAIN = LearningOptions()
@@ -31,11 +31,11 @@ PLAIN = LearningOptions()
 FC = LearningOptions(noise=0.0, dropout=0.0)
 
 THREE = LearningOptions(members=3)
-"""The same, three times: what chance made of each of them cancels out.
+"""The same, three times: what chance made of each of them cancels out."""
 
-What else was tried between MobileFaceNets found no more people (docs/decisions/0021):
-targets drawn towards each person's mean, mixed inputs, more input noise, wider layers with more
-dropout, InfoNCE on other faces' targets. These are options and not defaults.
+PULLED = LearningOptions(pull=0.5, mix=0.5, members=3)
+"""The three, towards each person's mean target. It was the best once, and does harm
+(docs/decisions/0021); what else was tried there are options and not defaults.
 """
 
 TITLES: dict[Kind, str] = {
@@ -46,6 +46,7 @@ TITLES: dict[Kind, str] = {
     "fc-deep": "two fully connected layers (FC)",
     "mlp": "residual MLP beside a linear path",
     "mlp-three": "three residual MLPs beside linear paths",
+    "mlp-pulled": "three residual MLPs, pulled towards each person's mean",
     "r3an": "R3AN",
     "r3an-linear": "R3AN beside a linear path",
     "weighed": "weighed by what tells a person",
@@ -60,6 +61,9 @@ FORMS: tuple[Kind, ...] = (WEIGHED, CENTRED, BOTH)
 
 KINDS: tuple[Kind, ...] = tuple(kind for kind in TITLES if kind not in FORMS)
 """What can be asked for; the best of them is then tried in other forms."""
+
+EARLIER: tuple[Kind, ...] = ("mlp-pulled",)
+"""What maps were released of, and is made only when it is asked for."""
 
 QUICK: tuple[Kind, ...] = ("ridge", "mlp")
 """What is tried before faces are embedded in many views: minutes of work, and little behind."""
@@ -138,7 +142,7 @@ class Workshop:
             network.load_state_dict(state["network"])
             return _candidate(kind, network.eval(), state["seconds_per_step"])
         seconds = 0.0
-        if kind in ("fc", "fc-deep", "mlp", "mlp-three"):
+        if kind.startswith(("mlp", "fc")):
             network, seconds = self._learned(kind, network)
         store.parent.mkdir(parents=True, exist_ok=True)
         kept = {"network": network.state_dict(), "mark": mark, "seconds_per_step": seconds}
@@ -147,7 +151,7 @@ class Workshop:
 
     def options_of(self, kind: Kind) -> LearningOptions:
         """How a learned map of vectors is trained here."""
-        base = {"mlp": PLAIN, "mlp-three": THREE}.get(kind, FC)
+        base = {"mlp": PLAIN, "mlp-three": THREE, "mlp-pulled": PULLED}.get(kind, FC)
         return LearningOptions.model_validate({**base.model_dump(), **self.mlp})
 
     def _asked(self, kind: Kind) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def fit(
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the fit.")] = Path("map"),
     profile: Annotated[str, typer.Option(help="Of R3AN's training: cpu or gpu.")] = "cpu",
     only: Annotated[
-        list[str] | None, typer.Option(help="Candidates to make; all if none. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Candidates to make; all but mlp-pulled if none. Repeatable."),
     ] = None,
     views: Annotated[
         int, typer.Option(min=0, help="Changed views beside crop and mirror.")

@@ -10,7 +10,16 @@ from typing import Any, get_args
 import typer
 from rich.console import Console
 
-from models.r3an.candidates import KINDS, LONG, QUICK, TITLES, Candidate, Kind, Workshop
+from models.r3an.candidates import (
+    EARLIER,
+    KINDS,
+    LONG,
+    QUICK,
+    TITLES,
+    Candidate,
+    Kind,
+    Workshop,
+)
 from models.r3an.fit import (
     MAP_FILE,
     Entry,
@@ -46,7 +55,7 @@ class Plan:
         out: folder of the fit.
         cache: folder for decoded faces and vectors.
         profile: of R3AN's training.
-        only: candidates; all if none.
+        only: candidates; all but the `EARLIER` ones if none.
         views: changed views beside crop and mirror image.
         blends: faces blended from each training face and another.
         r3an: changes to R3AN's profile.
@@ -82,7 +91,8 @@ class Plan:
             raise typer.BadParameter(f"--only: {min(unknown)} is none of {', '.join(KINDS)}")
         if self.profile not in get_args(Profile):
             raise typer.BadParameter("--profile: it is cpu or gpu")
-        return tuple(kind for kind in KINDS if not self.only or kind in self.only)
+        wanted = self.only or set(KINDS).difference(EARLIER)
+        return tuple(kind for kind in KINDS if kind in wanted)
 
     def first(self) -> Plan | None:
         """What is fitted to the faces as they are before they are embedded in more views."""

@@ -1,23 +1,29 @@
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
+from models.r3an.candidates import EARLIER, KINDS
 from models.zoo import MapCard, Zoo, read_card
-from services.cli import mapping
+from services.cli import mapping, mapping_fit
 from services.evaluation import PairsError
 from tests.unit.tiny_onnx import DIMENSION
 
 KILL_AFTER = 240.0
 """Seconds; about twenty are needed."""
+
+RELEASED = sorted((Path(__file__).parents[3] / "models/zoo").glob("*-to-*/*/card.json"))
 
 MADE = ["procrustes", "ridge", "mlp-three", "r3an"]
 
@@ -159,3 +165,26 @@ def test_what_cannot_be_fitted_is_said(
     )
     assert done.exit_code != 0
     assert told in done.output + str(done.exception)
+
+
+@pytest.mark.parametrize("name", [one.parent.parent.name for one in RELEASED])
+def test_a_released_map_can_be_fitted_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command in its card, which may name candidates that are no longer made unasked."""
+    card = read_card(next(one for one in RELEASED if one.parent.parent.name == name))
+    assert isinstance(card, MapCard)
+    (command,) = {threshold.command for threshold in card.thresholds}
+    plans: list[mapping_fit.Plan] = []
+
+    def keep(plan: mapping_fit.Plan) -> dict[str, Any]:
+        plans.append(plan)
+        return {}
+
+    monkeypatch.setattr(mapping_fit, "fit", keep)
+    asked = shlex.split(command.replace("data/train", str(Path(__file__).parent)))
+    assert asked[:2] == ["mien", "mapping"]
+    done = CliRunner().invoke(mapping.app, [*asked[2:], "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (plan,) = plans
+    assert set(plan.kinds()) == set(plan.only)
+    every = replace(plan, only=())
+    assert set(every.kinds()) == set(KINDS) - set(EARLIER)
