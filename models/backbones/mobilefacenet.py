@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -52,17 +52,33 @@ def unit(
     return nn.Sequential(*layers, nn.PReLU(c_out)) if act else nn.Sequential(*layers)
 
 
+class Unit(Protocol):
+    """Makes a convolution and what follows it, as `unit` does."""
+
+    def __call__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        depthwise: bool = False,
+        act: bool = True,
+    ) -> nn.Sequential:
+        """(B,c_in,H,W) -> (B,c_out,H/stride,W/stride)."""
+
+
 class Bottleneck(nn.Module):
     """1x1 up, depthwise 3x3, linear 1x1 down; a shortcut when the shape stays."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int):
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int, make: Unit = unit):
         super().__init__()
         inner = c_in * expansion
         self.shortcut = stride == 1 and c_in == c_out
         self.body = nn.Sequential(
-            unit(c_in, inner, 1),
-            unit(inner, inner, 3, stride, depthwise=True),
-            unit(inner, c_out, 1, act=False),
+            make(c_in, inner, 1),
+            make(inner, inner, 3, stride, depthwise=True),
+            make(inner, c_out, 1, act=False),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,20 +87,29 @@ class Bottleneck(nn.Module):
         return x + out if self.shortcut else out
 
 
+def bottlenecks(make: Unit = unit) -> list[nn.Module]:
+    """The fifteen of `PLAN`: (B,64,56,56) -> (B,128,7,7)."""
+    blocks: list[nn.Module] = []
+    channels = STEM
+    for run in PLAN:
+        for index in range(run.repeats):
+            stride = run.stride if index == 0 else 1
+            blocks.append(Bottleneck(channels, run.channels, stride, run.expansion, make))
+            channels = run.channels
+    return blocks
+
+
 class MobileFaceNet(Trunk):
     """1,200,512 parameters and 221 M multiply-adds with `dim=512` (the spec's table)."""
 
     def __init__(self, dim: int = 512):
         super().__init__(nn.Linear(WIDTH, dim, bias=False), nn.BatchNorm1d(dim))
-        blocks: list[nn.Module] = [unit(3, STEM, 3, 2), unit(STEM, STEM, 3, depthwise=True)]
-        channels = STEM
-        for run in PLAN:
-            for index in range(run.repeats):
-                stride = run.stride if index == 0 else 1
-                blocks.append(Bottleneck(channels, run.channels, stride, run.expansion))
-                channels = run.channels
-        blocks.append(unit(channels, WIDTH, 1))
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(
+            unit(3, STEM, 3, 2),
+            unit(STEM, STEM, 3, depthwise=True),
+            *bottlenecks(),
+            unit(PLAN[-1].channels, WIDTH, 1),
+        )
         self.pool = nn.Sequential(
             nn.Conv2d(WIDTH, WIDTH, MAP_SIDE, groups=WIDTH, bias=False), nn.BatchNorm2d(WIDTH)
         )

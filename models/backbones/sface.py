@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from models.backbones.stored import stored_arrays
+from models.backbones.stored import copy_rows, stored_arrays
 from models.backbones.trunk import Trunk, affine_of, channels_last
 
 INPUT_MEAN = 127.5
@@ -147,12 +147,12 @@ def load_sface(backbone: SFaceBackbone, path: Path) -> None:
     if not (len(convs) == len(acts) == len(units) == len(norms) - 2) or len(dense) != 1:
         raise ValueError(f"{path.name} does not have SFace's layers")
     for unit, conv, norm, act in zip(units, convs, norms, acts, strict=False):
-        _copy(unit.conv.weight, arrays[conv.input[1]])
+        copy_rows(unit.conv.weight, arrays[conv.input[1]])
         _copy_norm(unit.norm, [arrays[name] for name in norm.input[1:]])
-        _copy(unit.act.weight, arrays[act.input[1]].reshape(-1))
+        copy_rows(unit.act.weight, arrays[act.input[1]].reshape(-1))
     _copy_norm(backbone.map_norm, [arrays[name] for name in norms[-2].input[1:]])
-    _copy(backbone.dense.weight, arrays[dense[0].input[1]])
-    _copy(backbone.dense.bias, arrays[dense[0].input[2]])
+    copy_rows(backbone.dense.weight, arrays[dense[0].input[1]])
+    copy_rows(backbone.dense.bias, arrays[dense[0].input[2]])
     _copy_norm(backbone.dense_norm, [arrays[name] for name in norms[-1].input[1:]])
 
 
@@ -173,11 +173,11 @@ def load_folded(backbone: SFaceBackbone, path: Path) -> None:
     for unit, conv, act in zip(units, convs, acts, strict=True):
         if unit.conv.bias is None:
             raise TypeError("a folded file fills a folded backbone")
-        _copy(unit.conv.weight, arrays[conv.input[1]])
-        _copy(unit.conv.bias, arrays[conv.input[2]])
-        _copy(unit.act.weight, arrays[act.input[1]].reshape(-1))
-    _copy(backbone.dense.weight, arrays[dense[0].input[1]])
-    _copy(backbone.dense.bias, arrays[dense[0].input[2]])
+        copy_rows(unit.conv.weight, arrays[conv.input[1]])
+        copy_rows(unit.conv.bias, arrays[conv.input[2]])
+        copy_rows(unit.act.weight, arrays[act.input[1]].reshape(-1))
+    copy_rows(backbone.dense.weight, arrays[dense[0].input[1]])
+    copy_rows(backbone.dense.bias, arrays[dense[0].input[2]])
 
 
 def load_trunk(path: Path) -> SFaceBackbone:
@@ -198,14 +198,6 @@ def load_trunk(path: Path) -> SFaceBackbone:
     return channels_last(backbone)
 
 
-@torch.no_grad()
-def _copy(target: Tensor, values: np.ndarray) -> None:
-    """Copy into the leading rows of `target`; all other axes must agree."""
-    if target.shape[1:] != values.shape[1:] or len(target) < len(values):
-        raise ValueError(f"layer of shape {values.shape} does not fit {tuple(target.shape)}")
-    target[: len(values)] = torch.from_numpy(values.astype(np.float32))
-
-
 def _copy_norm(norm: nn.Module, values: list[np.ndarray]) -> None:
     if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
         raise TypeError("weights are loaded before folding, not after")
@@ -214,4 +206,4 @@ def _copy_norm(norm: nn.Module, values: list[np.ndarray]) -> None:
     for target, array in zip(
         (norm.weight, norm.bias, norm.running_mean, norm.running_var), values, strict=True
     ):
-        _copy(target, array)
+        copy_rows(target, array)

@@ -11,7 +11,7 @@ import onnx
 import torch
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -58,3 +58,15 @@ def take_stored(network: nn.Module, stored: Arrays, prefix: str, own: Container[
             raise LookupError(name)
         state[name] = torch.from_numpy(array.astype(np.float32))
     network.load_state_dict(state)
+
+
+@torch.no_grad()
+def copy_rows(target: Tensor, values: npt.NDArray[np.generic]) -> None:
+    """Copies a layer into the leading rows of `target`.
+
+    Raises:
+        ValueError: another axis differs, or there are more rows than `target` has.
+    """
+    if target.shape[1:] != values.shape[1:] or len(target) < len(values):
+        raise ValueError(f"layer of shape {values.shape} does not fit {tuple(target.shape)}")
+    target[: len(values)] = torch.from_numpy(values.astype(np.float32))

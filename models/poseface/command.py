@@ -31,6 +31,14 @@ def _train(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="SFace's ONNX file: start and teacher"),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="ONNX file that other layers start from"),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="another teacher than SFace, as ONNX file"),
+    ] = None,
     options_from: OptionsFromOption = None,
     **values: Any,
 ) -> None:
@@ -39,7 +47,7 @@ def _train(
         lambda changes: profile_options(profile, changes), TrainOptions, options_from, values
     )
     with told_errors("poseface"):
-        Trainer(options, data, out, cache or out / "cache", sface).run()
+        Trainer(options, data, out, cache or out / "cache", sface, start, teacher).run()
 
 
 train = with_options(_train, TrainOptions, GPU_CHANGES)

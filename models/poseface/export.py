@@ -98,10 +98,16 @@ def export(
     weights: Annotated[Weights, typer.Option(help="averaged, or of the last step")] = "ema",
     precision: Annotated[Precision, typer.Option(help="of the stored weights")] = "fp32",
     start_share: Annotated[
-        float, typer.Option(min=0, max=1, help="draw the weights so far back to SFace's")
+        float, typer.Option(min=0, max=1, help="draw the weights so far back to where they began")
     ] = 0.0,
     sface: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="for --start-share and --data")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="for --start-share, of a run that had a --start"
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -114,11 +120,12 @@ def export(
     """Write a run's network, or the mean of several, as ONNX and compare it with torch."""
     network = mean_network([load_trained(one, weights) for one in run])
     if start_share:
-        if sface is None:
-            raise typer.BadParameter("--start-share needs --sface")
+        began = start or sface
+        if began is None:
+            raise typer.BadParameter("--start-share needs --sface or --start")
         options = read_options(run[0] / RECORD, TrainOptions)
-        start = build_network(options.backbone, options.pose_dim, options.identity_dim, sface)
-        network = blend(network, start, start_share)
+        first = build_network(options.backbone, options.pose_dim, options.identity_dim, began)
+        network = blend(network, first, start_share)
     made = export_onnx(serving_network(network), out, precision)
     typer.echo(str(made))
     if data is not None:

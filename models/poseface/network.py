@@ -13,20 +13,22 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.backbones.foamliu import FOAMLIU_DIM, FoamliuBackbone, load_foamliu
 from models.backbones.iresnet import IResNet
 from models.backbones.mobilefacenet import MobileFaceNet
 from models.backbones.sface import SFACE_DIM, SFaceBackbone, load_sface
 from models.backbones.trunk import Trunk
 
-Backbone = Literal["sface", "mobilefacenet", "iresnet18", "iresnet50"]
+Backbone = Literal["sface", "foamliu", "mobilefacenet", "iresnet18", "iresnet50"]
 
 IDENTITY_DIM: dict[Backbone, int] = {
     "sface": SFACE_DIM,
+    "foamliu": FOAMLIU_DIM,
     "mobilefacenet": 512,
     "iresnet18": 512,
     "iresnet50": 512,
 }
-"""Default width of the identity feature; SFace's own for its layers, the spec's elsewhere."""
+"""Default width of the identity feature; the file's own for layers from a file, else the spec's."""
 
 
 class Features(NamedTuple):
@@ -79,6 +81,8 @@ def build_trunk(backbone: Backbone, dim: int, dropout: float = 0.0) -> Trunk:
     match backbone:
         case "sface":
             return SFaceBackbone(dim)
+        case "foamliu":
+            return FoamliuBackbone(dim)
         case "mobilefacenet":
             return MobileFaceNet(dim)
         case "iresnet18":
@@ -91,7 +95,7 @@ def build_network(
     backbone: Backbone,
     pose_dim: int,
     identity_dim: int | None = None,
-    sface: Path | None = None,
+    start: Path | None = None,
     dropout: float = 0.0,
 ) -> PoseFaceNet:
     """A PoseFace network by the rank rule d_f = d_id + d_pose.
@@ -100,20 +104,30 @@ def build_network(
         backbone: which layers.
         pose_dim: d_pose.
         identity_dim: d_id; the backbone's default when not given.
-        sface: SFace's ONNX file; the "sface" backbone then starts from its weights, and its
-            identity feature equals SFace's output before the first step. The added channels start
-            at zero: an untrained pose head must not pull at a trained backbone.
+        start: ONNX file from whose weights the layers start: SFace's or foamliu's, each for the
+            backbone of its name. The identity feature then equals the file's output before the
+            first step. The added channels start at zero: an untrained pose head must not pull at
+            a trained backbone.
         dropout: before the dense layer, for the IResNets.
     """
     d_id = identity_dim or IDENTITY_DIM[backbone]
     trunk = build_trunk(backbone, d_id + pose_dim, dropout)
-    if sface is not None:
-        if not isinstance(trunk, SFaceBackbone) or d_id < SFACE_DIM:
-            raise ValueError("SFace's weights fit only its own layers, 128 wide or wider")
-        load_sface(trunk, sface)
-        with torch.no_grad():
-            trunk.dense.weight[d_id:].zero_()
+    if start is not None:
+        _load(trunk, start, d_id)
     return PoseFaceNet(trunk, d_id, pose_dim)
+
+
+def _load(trunk: Trunk, start: Path, d_id: int) -> None:
+    """Fills a trunk whose first `d_id` channels are the identity feature; the others give 0."""
+    match trunk:
+        case SFaceBackbone() if d_id >= SFACE_DIM:
+            load_sface(trunk, start)
+        case FoamliuBackbone() if d_id >= FOAMLIU_DIM:
+            load_foamliu(trunk, start)
+        case _:
+            raise ValueError("weights fit only the layers they are of, 128 wide or wider")
+    with torch.no_grad():
+        trunk.dense.weight[d_id:].zero_()
 
 
 class ServingNetwork(nn.Module):

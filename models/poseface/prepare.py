@@ -21,7 +21,7 @@ from models.poseface.options import TrainOptions
 from models.training.faces import BORDER, CROP_SIDE, Faces, Ints, Split
 from models.training.people import load_people
 from models.training.pose import mirror
-from models.training.teacher import class_centres
+from models.training.teacher import class_centres, teacher_targets
 from models.training.validation import Validation
 
 REPEATED_BEYOND = 30.0
@@ -60,10 +60,26 @@ class Material:
     facts: dict[str, Any]
 
 
-def prepare(options: TrainOptions, data: Path, cache: Path, sface: Path | None) -> Material:
-    """Load, clean, split, and pretrain the autoencoder; the slow parts are cached in `cache`."""
+def prepare(
+    options: TrainOptions,
+    data: Path,
+    cache: Path,
+    sface: Path | None,
+    teacher: Path | None = None,
+) -> Material:
+    """Load, clean, split, and pretrain the autoencoder; the slow parts are cached in `cache`.
+
+    Args:
+        options: of the run.
+        data: folder with the training data.
+        cache: folder for what is slow.
+        sface: SFace's ONNX file: cleans the labels, and is the teacher if there is no other.
+        teacher: ONNX file of the network whose features are kept to; it takes the same crops.
+    """
     people = load_people(options, data, cache, sface)
     faces, split, clean = people.faces, people.split, people.clean
+    if teacher is not None:
+        clean = F.normalize(teacher_targets(faces, teacher, cache).sum(dim=1))
     ratio = pose_ratio(torch.from_numpy(faces.euler), options.full_pose, options.ramp)
     autoencoder, error = _autoencoder(options, faces, split)
     targets = centres = None

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from models.backbones.trunk import channels_last
 from models.poseface.batches import Batch, Batches
+from models.poseface.begin import fit_dense
 from models.poseface.losses import pose_ratio
-from models.poseface.network import build_network
+from models.poseface.network import PoseFaceNet, build_network
 from models.poseface.objective import Objective, Truth
 from models.poseface.options import TrainOptions
 from models.poseface.prepare import Material, prepare
@@ -49,7 +50,10 @@ class Trainer(Run[Batch]):
         data: folder with the training data.
         out: folder of the run; made if need be.
         cache: folder for decoded faces and teacher features, shared between runs.
-        sface: SFace's ONNX file: the teacher and, for its own layers, the start.
+        sface: SFace's ONNX file: cleans the labels; the start of its own layers; the teacher if
+            there is no other.
+        start: ONNX file from whose weights other layers start.
+        teacher: ONNX file of the network whose features are kept to.
         console: where progress goes.
     """
 
@@ -60,11 +64,13 @@ class Trainer(Run[Batch]):
         out: Path,
         cache: Path,
         sface: Path | None,
+        start: Path | None = None,
+        teacher: Path | None = None,
         console: Console | None = None,
     ):
         self.options = options
         torch.manual_seed(options.seed)
-        self.material: Material = prepare(options, data, cache, sface)
+        self.material: Material = prepare(options, data, cache, sface, teacher)
         super().__init__(
             "PoseFace",
             out,
@@ -74,21 +80,12 @@ class Trainer(Run[Batch]):
             options.validate_steps,
             console,
         )
-        start = sface if options.backbone == "sface" else None
-        network = build_network(
-            options.backbone, options.pose_dim, options.identity_dim, start, options.dropout
-        )
-        identity_dim = network.identity_head.out_features
-        targets = self.material.targets
-        if options.keep_weight and targets is not None and targets.shape[1] != identity_dim:
-            raise TrainingError(
-                "feature keeping needs an identity feature as wide as the teacher's"
-            )
+        network, fitted = self._begin(sface, start, teacher is not None)
         self.network = channels_last(network.to(self.device))
         self.objective = Objective(
             options,
             self.material.split.classes,
-            identity_dim,
+            network.identity_head.out_features,
             self.material.autoencoder,
             self.material.centres,
         ).to(self.device)
@@ -115,9 +112,33 @@ class Trainer(Run[Batch]):
                 "steps": self.steps,
                 "steps_per_epoch": self.batches.steps_per_epoch,
                 "device": self.device.type,
+                "cosine_before_training": fitted,
                 **self.material.facts,
             },
         )
+
+    def _begin(
+        self, sface: Path | None, start: Path | None, taught: bool
+    ) -> tuple[PoseFaceNet, float | None]:
+        """The network before its first step; a student's cosine to its teacher then."""
+        options, targets = self.options, self.material.targets
+        own = options.backbone == "sface"
+        network = build_network(
+            options.backbone,
+            options.pose_dim,
+            options.identity_dim,
+            start or (sface if own else None),
+            options.dropout,
+        )
+        width = network.identity_head.out_features
+        if options.keep_weight and targets is not None and targets.shape[1] != width:
+            raise TrainingError(
+                "feature keeping needs an identity feature as wide as the teacher's"
+            )
+        if own or start is None or not taught or targets is None:
+            return network, None
+        rows = self.material.split.train
+        return network, fit_dense(network.trunk, self.material.faces, rows, targets, options.seed)
 
     @property
     def faces_per_step(self) -> int:

@@ -9,10 +9,12 @@ pytest.importorskip("onnx", reason="SFace's weights are read with onnx: mien[tra
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from models.backbones.foamliu import FoamliuBackbone
 from models.backbones.iresnet import IResNet
 from models.backbones.mobilefacenet import MobileFaceNet
 from models.backbones.sface import SFaceBackbone, load_sface
 from models.backbones.trunk import Trunk
+from models.poseface.export import export_onnx
 from models.poseface.network import PoseFaceNet, build_network, build_trunk, serving_network
 from models.zoo import Zoo
 
@@ -72,7 +74,7 @@ def test_a_trunk_too_narrow_for_orthogonal_heads_is_refused() -> None:
     assert not (network.identity_head.weight @ network.pose_head.weight.T).any()
 
 
-@pytest.mark.parametrize("backbone", ["sface", "mobilefacenet", "iresnet18"])
+@pytest.mark.parametrize("backbone", ["sface", "foamliu", "mobilefacenet", "iresnet18"])
 def test_the_served_network_says_what_the_trained_one_said(backbone: str) -> None:
     trunk = shaken(build_trunk(backbone, 40))  # type: ignore[arg-type]
     network = PoseFaceNet(trunk, identity_dim=32, pose_dim=8).eval()
@@ -111,7 +113,7 @@ def test_sface_in_torch_equals_its_onnx_file(sface_file: Path) -> None:
 def test_before_training_the_identity_feature_is_sfaces(sface_file: Path) -> None:
     plain = SFaceBackbone()
     load_sface(plain, sface_file)
-    network = build_network("sface", pose_dim=8, sface=sface_file)
+    network = build_network("sface", pose_dim=8, start=sface_file)
     with torch.no_grad():
         expected = plain.eval()(pictures())
         assert torch.equal(network.eval()(pictures()).identity, expected)
@@ -120,5 +122,24 @@ def test_before_training_the_identity_feature_is_sfaces(sface_file: Path) -> Non
 
 
 def test_sface_weights_do_not_go_into_another_network(sface_file: Path) -> None:
-    with pytest.raises(ValueError, match="own layers"):
-        build_network("mobilefacenet", pose_dim=8, sface=sface_file)
+    with pytest.raises(ValueError, match="only the layers"):
+        build_network("mobilefacenet", pose_dim=8, start=sface_file)
+
+
+def test_foamliu_layers_start_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    stored = serving_network(build_network("foamliu", pose_dim=8))
+    made = export_onnx(stored, tmp_path / "stored.onnx")
+    torch.manual_seed(2)
+    network = build_network("foamliu", pose_dim=8, start=made.path).eval()
+    with torch.no_grad():
+        expected = stored(pictures())
+        assert expected.std() > 0
+        assert torch.allclose(network(pictures()).identity, expected, atol=1e-5)
+    assert not network.trunk.dense.weight[128:].any()
+    assert parameters(network.trunk) == parameters(FoamliuBackbone(136))
+
+
+def test_foamliu_layers_do_not_start_from_sface(sface_file: Path) -> None:
+    with pytest.raises(ValueError, match="does not have the layers"):
+        build_network("foamliu", pose_dim=8, start=sface_file)
