@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from models.backbones.mobilefacenet import MAP_SIDE, PLAN, STEM, WIDTH, bottlenecks
+from models.backbones.mobilefacenet import MAP_SIDE, PLAN, STEM, WIDTH, bottlenecks, unit
 from models.backbones.stored import copy_rows, stored_arrays
 from models.backbones.trunk import Trunk
 
@@ -22,20 +22,6 @@ INPUT_SCALE = (58.395, 57.12, 57.375)
 """Mean and deviation of ImageNet's red, green and blue, on 0-255."""
 
 FOAMLIU_DIM = 128
-
-
-def unit(
-    c_in: int,
-    c_out: int,
-    kernel: int,
-    stride: int = 1,
-    *,
-    depthwise: bool = False,
-    act: bool = True,
-) -> nn.Sequential:
-    """Convolution with bias and, unless `act` is off, ReLU6."""
-    conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=c_in if depthwise else 1)
-    return nn.Sequential(conv, nn.ReLU6()) if act else nn.Sequential(conv)
 
 
 class FoamliuBackbone(Trunk):
@@ -50,12 +36,14 @@ class FoamliuBackbone(Trunk):
 
     def __init__(self, dim: int = FOAMLIU_DIM):
         super().__init__(nn.Linear(WIDTH, dim), nn.BatchNorm1d(dim))
+        depthwise = unit(STEM, STEM, 3, depthwise=True, act=False, plain=True)
+        pointwise = unit(STEM, STEM, 1, act=False, plain=True)
         self.blocks = nn.Sequential(
-            unit(3, STEM, 3, 2),
-            nn.Sequential(*unit(STEM, STEM, 3, depthwise=True, act=False), nn.ReLU()),
-            nn.Sequential(*unit(STEM, STEM, 1, act=False), nn.ReLU()),
-            *bottlenecks(unit),
-            unit(PLAN[-1].channels, WIDTH, 1),
+            unit(3, STEM, 3, 2, plain=True),
+            nn.Sequential(*depthwise, nn.ReLU()),
+            nn.Sequential(*pointwise, nn.ReLU()),
+            *bottlenecks(plain=True),
+            unit(PLAN[-1].channels, WIDTH, 1, plain=True),
         )
         self.pool = nn.Conv2d(WIDTH, WIDTH, MAP_SIDE, groups=WIDTH)
         self.register_buffer("mean", torch.tensor(INPUT_MEAN)[:, None, None])

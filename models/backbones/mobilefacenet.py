@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -41,44 +41,34 @@ def unit(
     *,
     depthwise: bool = False,
     act: bool = True,
+    plain: bool = False,
 ) -> nn.Sequential:
-    """Convolution, batch norm and, unless `act` is off, PReLU."""
+    """Convolution, batch norm and, unless `act` is off, PReLU.
+
+    A `plain` one has a bias instead of the norm, and ReLU6 instead of PReLU.
+    """
+    groups = c_in if depthwise else 1
     layers: list[nn.Module] = [
-        nn.Conv2d(
-            c_in, c_out, kernel, stride, kernel // 2, groups=c_in if depthwise else 1, bias=False
-        ),
-        nn.BatchNorm2d(c_out),
+        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=plain)
     ]
-    return nn.Sequential(*layers, nn.PReLU(c_out)) if act else nn.Sequential(*layers)
-
-
-class Unit(Protocol):
-    """Makes a convolution and what follows it, as `unit` does."""
-
-    def __call__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: int,
-        stride: int = 1,
-        *,
-        depthwise: bool = False,
-        act: bool = True,
-    ) -> nn.Sequential:
-        """(B,c_in,H,W) -> (B,c_out,H/stride,W/stride)."""
+    if not plain:
+        layers.append(nn.BatchNorm2d(c_out))
+    if act:
+        layers.append(nn.ReLU6() if plain else nn.PReLU(c_out))
+    return nn.Sequential(*layers)
 
 
 class Bottleneck(nn.Module):
     """1x1 up, depthwise 3x3, linear 1x1 down; a shortcut when the shape stays."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int, make: Unit = unit):
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int, *, plain: bool = False):
         super().__init__()
         inner = c_in * expansion
         self.shortcut = stride == 1 and c_in == c_out
         self.body = nn.Sequential(
-            make(c_in, inner, 1),
-            make(inner, inner, 3, stride, depthwise=True),
-            make(inner, c_out, 1, act=False),
+            unit(c_in, inner, 1, plain=plain),
+            unit(inner, inner, 3, stride, depthwise=True, plain=plain),
+            unit(inner, c_out, 1, act=False, plain=plain),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,14 +77,14 @@ class Bottleneck(nn.Module):
         return x + out if self.shortcut else out
 
 
-def bottlenecks(make: Unit = unit) -> list[nn.Module]:
+def bottlenecks(*, plain: bool = False) -> list[nn.Module]:
     """The fifteen of `PLAN`: (B,64,56,56) -> (B,128,7,7)."""
     blocks: list[nn.Module] = []
     channels = STEM
     for run in PLAN:
         for index in range(run.repeats):
             stride = run.stride if index == 0 else 1
-            blocks.append(Bottleneck(channels, run.channels, stride, run.expansion, make))
+            blocks.append(Bottleneck(channels, run.channels, stride, run.expansion, plain=plain))
             channels = run.channels
     return blocks
 
