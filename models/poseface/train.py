@@ -32,7 +32,7 @@ from models.poseface.schedule import (
     set_training,
 )
 from models.training.average import Average
-from models.training.checkpoint import write_record
+from models.training.checkpoint import CHECKPOINT, write_record
 from models.training.curves import draw
 from models.training.errors import TrainingError
 from models.training.loop import Run
@@ -80,7 +80,7 @@ class Trainer(Run[Batch]):
             options.validate_steps,
             console,
         )
-        network, fitted = self._begin(sface, start, teacher is not None)
+        network = self._begin(sface, start, taught=teacher is not None)
         self.network = channels_last(network.to(self.device))
         self.objective = Objective(
             options,
@@ -112,15 +112,12 @@ class Trainer(Run[Batch]):
                 "steps": self.steps,
                 "steps_per_epoch": self.batches.steps_per_epoch,
                 "device": self.device.type,
-                "cosine_before_training": fitted,
                 **self.material.facts,
             },
         )
 
-    def _begin(
-        self, sface: Path | None, start: Path | None, taught: bool
-    ) -> tuple[PoseFaceNet, float | None]:
-        """The network before its first step; a student's cosine to its teacher then."""
+    def _begin(self, sface: Path | None, start: Path | None, *, taught: bool) -> PoseFaceNet:
+        """The network before its first step; a checkpoint is laid over it later."""
         options, targets = self.options, self.material.targets
         own = options.backbone == "sface"
         network = build_network(
@@ -135,10 +132,12 @@ class Trainer(Run[Batch]):
             raise TrainingError(
                 "feature keeping needs an identity feature as wide as the teacher's"
             )
-        if own or start is None or not taught or targets is None:
-            return network, None
-        rows = self.material.split.train
-        return network, fit_dense(network.trunk, self.material.faces, rows, targets, options.seed)
+        begun = (self.out / CHECKPOINT).is_file()
+        if taught and targets is not None and start is not None and not own and not begun:
+            rows = self.material.split.train
+            cosine = fit_dense(network.trunk, self.material.faces, rows, targets, options.seed)
+            self.console.print(f"begins at a cosine of {cosine:.3f} to its teacher")
+        return network
 
     @property
     def faces_per_step(self) -> int:
