@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from models.poseface.landmarks import normalise_landmarks
 from models.training.ahead import prepared
-from models.training.augment import Augmentation, augment
+from models.training.augment import Augmentation, Bytes, augment
+from models.training.blend import blend
 from models.training.faces import Faces, Ints
+
+Flags = npt.NDArray[np.bool_]
 
 
 class Batch(NamedTuple):
@@ -27,12 +31,14 @@ class Batch(NamedTuple):
         landmarks: (B,10) normalised.
         euler: (B,3) degrees, of the augmented faces.
         rows: (B,) positions in the index.
+        whole: (B,) False where a face is blended with somebody else's: it has no person, no pose.
     """
 
     images: Tensor
     landmarks: Tensor
     euler: Tensor
     rows: Tensor
+    whole: Tensor
 
 
 class Batches:
@@ -47,6 +53,7 @@ class Batches:
         batch: faces per step; what does not fill a batch waits for the next epoch's order.
         seed: of order and chance.
         workers: threads.
+        blends: share of the faces that are blended with another, [0,1].
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Batches:
         workers: int,
         extra: Ints | None = None,
         extra_share: float = 1.0,
+        blends: float = 0.0,
     ):
         self.faces = faces
         self.rows = rows
@@ -71,6 +79,7 @@ class Batches:
         self.batch = batch
         self.seed = seed
         self.workers = workers
+        self.blends = blends
         self.steps_per_epoch = visits // batch
 
     def make(self, step: int) -> Batch:
@@ -80,9 +89,10 @@ class Batches:
         chosen = rng.permutation(self.extra)[: self.extra_count]
         order = rng.permutation(np.concatenate([self.rows, chosen]))
         rows = order[position * self.batch : (position + 1) * self.batch]
+        crops, whole = self._crops(rows, np.random.default_rng((self.seed, step, self.batch)))
         samples = [
             augment(
-                np.asarray(self.faces.crops[row]),
+                crops[place],
                 self.faces.points[row],
                 self.faces.euler[row],
                 self.options,
@@ -97,7 +107,17 @@ class Batches:
             landmarks=normalise_landmarks(points),
             euler=torch.from_numpy(np.stack([s.euler for s in samples])),
             rows=torch.from_numpy(rows),
+            whole=torch.from_numpy(whole),
         )
+
+    def _crops(self, rows: Ints, rng: np.random.Generator) -> tuple[list[Bytes], Flags]:
+        """Faces of the rows, some blended with others, and which are not."""
+        whole = rng.random(len(rows)) >= self.blends
+        crops = [np.asarray(self.faces.crops[row]) for row in rows]
+        for place in np.flatnonzero(~whole):
+            other = rng.choice(self.rows[self.rows != rows[place]])
+            crops[place] = blend(crops[place], np.asarray(self.faces.crops[other]), rng)
+        return crops, whole
 
     def iterate(self, first: int, last: int) -> Iterator[Batch]:
         """Batches of the steps `first` up to, not including, `last`."""

@@ -29,11 +29,15 @@ class _Flat(nn.Module):
 
 
 @torch.no_grad()
-def fit_dense(trunk: Trunk, faces: Faces, rows: Ints, targets: Tensor, seed: int) -> float:
+def fit_dense(
+    trunk: Trunk, faces: Faces, rows: Ints, targets: Tensor, seed: int, own: float = 0.0
+) -> float:
     """Ridge regression with intercept from the flat feature map to the targets.
 
     Without it the first steps would be spent on turning one feature space into another, at rates
-    that suit neither the dense layer nor what lies before it.
+    that suit neither the dense layer nor what lies before it. Regression gives up what the teacher
+    does not explain, and some of that told people apart; the layer's own output, turned as a whole
+    into the teacher's space, keeps all of it. A mean of the two does better than either.
 
     Args:
         trunk: its first `targets.shape[1]` output channels are changed; the others stay.
@@ -41,6 +45,7 @@ def fit_dense(trunk: Trunk, faces: Faces, rows: Ints, targets: Tensor, seed: int
         rows: (N,) training rows.
         targets: (faces, d) unit directions.
         seed: of the draw.
+        own: share of the turned layer, [0,1].
 
     Returns:
         Mean cosine between outputs and targets on the faces of the fit.
@@ -56,6 +61,23 @@ def fit_dense(trunk: Trunk, faces: Faces, rows: Ints, targets: Tensor, seed: int
     gram.diagonal().add_(RIDGE * gram.diagonal().mean())
     weight = torch.linalg.solve(gram, inputs.T @ (wanted - wanted.mean(dim=0))).T
     bias = wanted.mean(dim=0) - weight @ flat.mean(dim=0)
+    if own:
+        turned, shift = _turned(trunk, flat, wanted)
+        weight, bias = weight.lerp(turned, own), bias.lerp(shift, own)
     trunk.dense.weight[: len(weight)] = weight.to(trunk.dense.weight)
     trunk.dense.bias[: len(weight)] = bias.to(trunk.dense.bias)
     return float(nn.functional.cosine_similarity(flat @ weight.T + bias, wanted).mean())
+
+
+def _turned(trunk: Trunk, flat: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """The dense layer as it is, turned towards the targets (Procrustes) and of their length.
+
+    Returns:
+        Weight (d,inputs) and bias (d,).
+    """
+    width = wanted.shape[1]
+    weight, bias = (part[:width].double() for part in (trunk.dense.weight, trunk.dense.bias))
+    output = flat @ weight.T + bias
+    left, _, right = torch.linalg.svd(nn.functional.normalize(output).T @ wanted)
+    turn = (left @ right) / output.norm(dim=1).mean()
+    return turn.T @ weight, bias @ turn

@@ -120,6 +120,8 @@ class PoseAdaptiveArcFace(nn.Module):
 
 def pose_loss(pose: Tensor, code: Tensor) -> Tensor:
     """Squared distance per sample, averaged: (B,d_pose) against the frozen code (B,d_pose)."""
+    if not len(pose):
+        return pose.sum()
     return (pose.float() - code.detach().float()).square().sum(dim=1).mean()
 
 

@@ -29,6 +29,7 @@ class Truth(NamedTuple):
         euler: (B,3) degrees.
         target: (B,d) direction to keep to; None without a teacher.
         keep: (B,) weight of that.
+        whole: (B,) False where a face is blended with another: neither person nor pose count.
     """
 
     labels: Tensor
@@ -36,6 +37,7 @@ class Truth(NamedTuple):
     euler: Tensor
     target: Tensor | None
     keep: Tensor
+    whole: Tensor
 
 
 class Objective(nn.Module):
@@ -89,9 +91,10 @@ class Objective(nn.Module):
         self.classifier.fallback = "easy" if epoch < o.easy_epochs else o.fallback
         ratio = pose_ratio(truth.euler, o.full_pose, o.ramp)
         code = self.autoencoder.encode(truth.landmarks.float())
+        labels = torch.where(truth.whole, truth.labels, -1)
         losses = {
-            "paa": self.classifier(features.identity, truth.labels, ratio),
-            "pose": pose_loss(features.pose, code),
+            "paa": self.classifier(features.identity, labels, ratio),
+            "pose": pose_loss(features.pose[truth.whole], code[truth.whole]),
             "orth": subspace_overlap(network.identity_head.weight, network.pose_head.weight)
             if o.orth == "subspace"
             else batch_correlation(features.identity, features.pose),
@@ -101,9 +104,9 @@ class Objective(nn.Module):
             + ramp * o.pose_weight * losses["pose"]
             + ramp * o.orth_weight * losses["orth"]
         )
-        if o.decode_weight:
-            rebuilt = self.autoencoder.decoder(features.pose.float())
-            losses["decode"] = reconstruction_loss(truth.landmarks.float(), rebuilt)
+        if o.decode_weight and bool(truth.whole.any()):
+            rebuilt = self.autoencoder.decoder(features.pose[truth.whole].float())
+            losses["decode"] = reconstruction_loss(truth.landmarks[truth.whole].float(), rebuilt)
             total = total + ramp * o.decode_weight * losses["decode"]
         if truth.target is not None and o.keep_weight:
             losses["keep"] = keep_loss(features.identity, truth.target, truth.keep)

@@ -12,6 +12,7 @@ from models.training.augment import Augmentation
 from models.training.people import PeopleOptions
 
 Profile = Literal["cpu", "gpu"]
+KeepTo = Literal["clean", "seen"]
 
 
 class TrainOptions(PeopleOptions):
@@ -46,6 +47,15 @@ class TrainOptions(PeopleOptions):
     keep_weight: float = Field(5.0, ge=0, description="factor on feature keeping")
     keep_profile: float = Field(
         0.5, ge=0, le=1, description="its weight on full profiles; frontal 1"
+    )
+    keep_to: KeepTo = Field(
+        "clean", description="the teacher's vector of the stored face, or of what is seen here"
+    )
+    blends: float = Field(
+        0.0, ge=0, lt=1, description="share of two people's blends; needs keep_to=seen"
+    )
+    start_own: float = Field(
+        0.3, ge=0, le=1, description="share of a start's own dense layer in the fitted one"
     )
     centre_frontal: float = Field(
         0.0, ge=0, le=1, description="share of class centre, frontal target"
@@ -84,6 +94,8 @@ class TrainOptions(PeopleOptions):
     def _margins(self) -> TrainOptions:
         if self.base_margin + self.margin_gain > MAX_MARGIN:
             raise ValueError(f"base_margin + margin_gain must not exceed {MAX_MARGIN} rad")
+        if self.blends and self.keep_to != "seen":
+            raise ValueError("nothing is known of a blend but what the teacher sees: keep_to=seen")
         return self
 
 

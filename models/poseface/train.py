@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.backbones.trunk import channels_last
 from models.poseface.batches import Batch, Batches
@@ -37,6 +37,7 @@ from models.training.curves import draw
 from models.training.errors import TrainingError
 from models.training.loop import Run
 from models.training.precision import mixed
+from models.training.verifier import load_frozen
 
 LOSSES = ["total", "paa", "pose", "orth", "keep", "decode"]
 COLUMNS = ["step", "epoch", "rate", *LOSSES, "grad_norm", "r_mean", "r_full", "images_per_s"]
@@ -101,7 +102,9 @@ class Trainer(Run[Batch]):
             options.workers,
             self.material.nameless,
             options.nameless_share,
+            options.blends,
         )
+        self.seeing = self._seeing(teacher or sface)
         self.steps = max(1, math.floor(options.epochs * self.batches.steps_per_epoch))
         self.labels = torch.from_numpy(self.material.split.labels)
         self.forward = torch.compile(self.network) if options.compile else self.network
@@ -135,7 +138,9 @@ class Trainer(Run[Batch]):
         begun = (self.out / CHECKPOINT).is_file()
         if taught and targets is not None and start is not None and not own and not begun:
             rows = self.material.split.train
-            cosine = fit_dense(network.trunk, self.material.faces, rows, targets, options.seed)
+            cosine = fit_dense(
+                network.trunk, self.material.faces, rows, targets, options.seed, options.start_own
+            )
             self.console.print(f"begins at a cosine of {cosine:.3f} to its teacher")
         return network
 
@@ -158,8 +163,8 @@ class Trainer(Run[Batch]):
         factor = rate_factor(self.step, self.steps, self.options)
         set_rates(self.optimiser, factor)
         epoch = self.step / self.batches.steps_per_epoch
-        truth = self._truth(batch)
         images = batch.images.to(self.device).float()
+        truth = self._truth(batch, images)
         with mixed(self.device, wanted=self.options.amp):
             features = self.forward(images)
         losses = self.objective(self.network, features, truth, self.step / self.steps, epoch)
@@ -182,9 +187,21 @@ class Trainer(Run[Batch]):
             "r_full": float((ratio >= 1).float().mean()),
         }
 
-    def _truth(self, batch: Batch) -> Truth:
+    def _seeing(self, teacher: Path | None) -> nn.Module | None:
+        """The teacher that looks at every batch; None where its vectors of stored faces do."""
+        if self.options.keep_to == "clean" or not self.options.keep_weight:
+            return None
+        if teacher is None:
+            raise TrainingError("keep_to=seen needs a teacher: give its ONNX file")
+        return load_frozen(teacher, self.device)
+
+    def _truth(self, batch: Batch, images: Tensor) -> Truth:
         targets = self.material.targets
         rows = batch.rows
+        target = targets[rows] if targets is not None else None
+        if self.seeing is not None:
+            with torch.no_grad():
+                target = self.seeing(images)
 
         def there(tensor: Tensor) -> Tensor:
             return tensor.to(self.device)
@@ -193,8 +210,9 @@ class Trainer(Run[Batch]):
             labels=there(self.labels[rows]),
             landmarks=there(batch.landmarks),
             euler=there(batch.euler),
-            target=there(targets[rows]) if targets is not None else None,
+            target=there(target) if target is not None else None,
             keep=there(self.material.keep_weights[rows]),
+            whole=there(batch.whole),
         )
 
     def validate(self) -> None:

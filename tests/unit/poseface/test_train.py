@@ -1,6 +1,5 @@
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,43 +9,14 @@ pytest.importorskip("torch", reason="PoseFace trains with torch: pip install mie
 pytest.importorskip("onnx", reason="PoseFace's export needs onnx: pip install mien[train]")
 
 import torch
-from torch.nn import functional
 from typer.testing import CliRunner
 
 from models.poseface.command import app
-from models.poseface.export import export_onnx
-from models.poseface.network import build_network, serving_network
-from models.poseface.options import TrainOptions, profile_options
+from models.poseface.options import TrainOptions
 from models.poseface.train import Trainer
 from models.training.checkpoint import load_checkpoint, read_options
 from models.training.errors import TrainingError
-from models.training.teacher import embed, teacher_targets
-
-TINY = {
-    "holdout_other": 0.0,
-    "backbone": "mobilefacenet",
-    "identity_dim": 16,
-    "freeze_stages": 0,
-    "norm": "train",
-    "keep_weight": 0.0,
-    "autoencoder_epochs": 1,
-    "autoencoder_batch": 8,
-    "batch": 4,
-    "epochs": 1.0,
-    "compile": False,
-    "amp": False,
-    "workers": 1,
-    "validate_steps": 1000,
-}
-
-
-def options(**changes: object) -> TrainOptions:
-    return profile_options("cpu", {**TINY, **changes})
-
-
-@pytest.fixture
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "poseface-cache"
+from tests.unit.poseface.samples import TINY, options
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -177,41 +147,3 @@ def test_margins_beyond_the_limit_are_refused_by_the_command(
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
     assert "0.7" in done.output
-
-
-@pytest.fixture
-def exported(tmp_path: Path) -> Callable[[str, int], Path]:
-    """Makes a file of random layers of foamliu's plan."""
-
-    def make(name: str, seed: int) -> Path:
-        torch.manual_seed(seed)
-        served = serving_network(build_network("foamliu", pose_dim=8))
-        return export_onnx(served, tmp_path / f"{name}.onnx").path
-
-    return make
-
-
-def test_a_student_begins_where_its_teacher_is(
-    data_folder: Path, cache: Path, tmp_path: Path, exported: Callable[[str, int], Path]
-) -> None:
-    chosen = options(backbone="foamliu", identity_dim=None, norm="frozen", keep_weight=1.0)
-    start, teacher = exported("start", 1), exported("teacher", 2)
-    trainer = Trainer(chosen, data_folder, tmp_path / "run", cache, None, start, teacher)
-    trained = trainer.network.trunk.dense.weight.detach().clone()
-    crops = trainer.material.faces.crops[trainer.material.split.train]
-    features = embed(trainer.network.trunk.eval(), crops)[:, :128]
-    targets = teacher_targets(trainer.material.faces, teacher, cache).sum(dim=1)
-    wanted = targets[torch.from_numpy(trainer.material.split.train)]
-    # Fewer faces than the dense layer has inputs: the fit is exact.
-    assert functional.cosine_similarity(features, wanted).min() > 0.99
-    trainer.run()
-    assert trainer.step == trainer.steps
-    assert not torch.equal(trainer.network.trunk.dense.weight, trained)
-
-
-def test_a_teacher_of_another_width_is_refused(
-    data_folder: Path, cache: Path, tmp_path: Path, exported: Callable[[str, int], Path]
-) -> None:
-    chosen = options(backbone="foamliu", identity_dim=160, keep_weight=1.0)
-    with pytest.raises(TrainingError, match="as wide as the teacher's"):
-        Trainer(chosen, data_folder, tmp_path / "run", cache, None, None, exported("teacher", 2))
