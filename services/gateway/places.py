@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_SUDDEN = 1 / 3  # of the places, which a bunch may take at once
-_GROWTH = 0.43  # places more for each request that was answered since the bunch began
-_SIGNS, _SIGN_SECONDS = 4, 0.15  # so many refusals in so little time are overload
-_CALM_SECONDS = 0.25  # without a refusal: overload is over
-_WATCHED_SECONDS = 1.0  # in which fewer came than could be answered: it is over too
-_SHORTEST = 1e-6  # seconds of a request
-_PACE, _LEAST = 16, 8  # the newest requests whose mean time says how many can be answered; so many
+from services.gateway.pace import Pace
+
+_SUDDEN = (1 / 5, 1 / 3)  # of the places, which a bunch may take at once: at least, at most
+_SUDDEN_SECONDS = 0.25  # in which such a bunch should be answered
+_GROWTH = 0.3  # places more for each request that was answered since the bunch began
+_SIGNS, _SIGN_ANSWERS = 4, 10  # so many refusals in the time of so many answers are overload
+_CALM_ANSWERS = 16  # in the time of which nobody was refused: overload is over
+_WATCHED_ANSWERS = 60  # in the time of which fewer came: it is over too
 
 
 class Places:
@@ -25,8 +26,9 @@ class Places:
     more as requests are answered. What does not fit is refused. If that happens again and again,
     it is overload: whoever waited would only wait behind others, so no more than ``sustained``
     requests are at work at once until nobody has had to be refused for a while, or until fewer come
-    than could be answered at the pace of those that were let in. (So few places refuse some at any
-    rate; without the second rule a false alarm would feed itself.)
+    than could be answered. (So few places refuse some at any rate; without the second rule a false
+    alarm would feed itself.) What is soon, and what is a while, is counted in answers, at the pace
+    of this machine: a slow one would never see its overload by the seconds of a fast one.
 
     Args:
         most: places.
@@ -38,59 +40,57 @@ class Places:
         self, most: int, sustained: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._most, self._sustained = most, min(most, sustained)
-        self._sudden = max(self._sustained, round(_SUDDEN * most))
         self._clock = clock
+        self._pace = Pace(self._sustained, clock())
         self._requests = self._streams = 0
         self._answered = 0  # since more than `sustained` have been at work
         self._refused: deque[float] = deque(maxlen=_SIGNS)  # when
         self._overload = False
         self._began = 0.0  # overload
-        self._came: deque[float] = deque()  # when, in the seconds that are watched
-        self._seconds: deque[float] = deque(maxlen=_PACE)  # that requests took under overload
+        self._came: deque[float] = deque()  # when, in the time that is watched
 
     def are_full(self) -> bool:
         """Whether the next request has to be refused; it is taken to be, if so."""
-        now = self._clock()
+        now, pace = self._clock(), self._pace.per_second
         self._came.append(now)
-        while self._came[0] < now - _WATCHED_SECONDS:
+        while self._came[0] < now - _WATCHED_ANSWERS / pace:
             self._came.popleft()
-        if self._overload and self._is_over(now):
+        if self._overload and self._is_over(now, pace):
             self._overload = False
             self._refused.clear()
         taken = self._requests + self._streams
-        full = taken >= self._most or self._requests >= self._at_once()
+        full = taken >= self._most or self._requests >= self._at_once(pace)
         if full:
             self._refused.append(now)
-            often = len(self._refused) == _SIGNS and now - self._refused[0] <= _SIGN_SECONDS
+            often = len(self._refused) == _SIGNS and now - self._refused[0] <= _SIGN_ANSWERS / pace
             if often and not self._overload:
                 self._overload, self._began = True, now
-                self._seconds.clear()
         return full
 
-    def _is_over(self, now: float) -> bool:
-        if now - self._refused[-1] > _CALM_SECONDS:
+    def _is_over(self, now: float, pace: float) -> bool:
+        if now - self._refused[-1] > _CALM_ANSWERS / pace:
             return True
-        if now - self._began < _WATCHED_SECONDS or len(self._seconds) < _LEAST:
-            return False
-        answerable = _WATCHED_SECONDS * self._sustained * len(self._seconds) / sum(self._seconds)
-        return len(self._came) < answerable
+        watched = now - self._began >= _WATCHED_ANSWERS / pace
+        return watched and len(self._came) < _WATCHED_ANSWERS
 
-    def _at_once(self) -> float:
+    def _at_once(self, pace: float) -> float:
         if self._overload:
             return self._sustained
-        return self._sudden + _GROWTH * self._answered
+        least, largest = (round(share * self._most) for share in _SUDDEN)
+        sudden = min(largest, max(least, round(_SUDDEN_SECONDS * pace)))
+        return max(self._sustained, sudden) + _GROWTH * self._answered
 
     @contextmanager
     def request(self) -> Iterator[None]:
         """Keeps one taken by a request."""
+        self._pace.passes(self._clock(), self._requests)
         self._requests += 1
-        crowded, began = self._overload, self._clock()
         try:
             yield
         finally:
+            self._pace.passes(self._clock(), self._requests)
+            self._pace.answers()
             self._requests -= 1
-            if crowded and self._overload:
-                self._seconds.append(max(self._clock() - began, _SHORTEST))
             self._answered = self._answered + 1 if self._requests > self._sustained else 0
 
     @contextmanager

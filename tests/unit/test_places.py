@@ -107,23 +107,49 @@ def test_calm_ends_overload() -> None:
 
 
 @pytest.mark.parametrize(
-    ("come", "found"),
+    ("come", "over"),
     [
-        ((1, 1, 1, 4), 16),  # 35 in a second, of 40 that could be answered
-        ((1, 3, 1, 4), 2),  # 45
-        ((4, 4, 4, 4), 2),  # 80
+        ((1, 1, 1, 4), True),  # 35 in a second, of 40 that could be answered
+        ((1, 3, 1, 4), False),  # 45
+        ((4, 4, 4, 4), False),  # 80
     ],
 )
 def test_overload_ends_when_fewer_come_than_could_be_answered(
-    come: tuple[int, ...], found: int
+    come: tuple[int, ...], over: bool
 ) -> None:
     crowd = _overloaded(48, sustained=2)
-    for _ in range(15):  # three seconds; somebody is refused in each fifth of one
+    for _ in range(25):  # five seconds; somebody is refused in each fifth of one
         for count in come:
             crowd.come(count)
             crowd.now += 0.05
             crowd.go()
-    assert crowd.come(16) == found
+    assert (crowd.come(16) > 2) is over
+
+
+@pytest.mark.parametrize("pace", [5, 20, 60, 200])
+def test_overload_is_seen_and_ends_at_any_pace(pace: int) -> None:
+    crowd = _Crowd(48, sustained=2)
+    crowd.come(2)
+    found = 0
+    for _ in range(10 * pace):  # two come for each that is answered
+        crowd.now += 1 / pace
+        crowd.go(1)
+        found = crowd.come(2)
+    assert found == 1
+    assert crowd.come(1) == 0
+    crowd.go()
+    crowd.now += 20 / pace  # nobody comes in the time of twenty answers
+    assert crowd.come(10) == 10
+
+
+@pytest.mark.parametrize(("pace", "found"), [(8, 10), (56, 14), (200, 16)])
+def test_a_bunch_is_as_large_as_can_soon_be_answered(pace: int, found: int) -> None:
+    crowd = _Crowd(48, sustained=2)
+    for _ in range(200):  # one after the other, without overload
+        crowd.come(2)
+        crowd.now += 2 / pace
+        crowd.go()
+    assert crowd.come(48) == found
 
 
 def test_streams_take_places_but_are_no_overload() -> None:
