@@ -1,5 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both install what they need.
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -26,9 +27,13 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.run ## Install, pull the models, start Mien, verify real photographs, migrate a gallery.
 	$(BIN)/mien demo
 
-test: $(VENV)/.dev ## Run every test that this machine can run.
+test: $(VENV)/.dev ## Run every test that this machine can run, those of single parts in WORKERS (2) processes.
 	$(BIN)/mien models pull
-	$(BIN)/pytest
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile \
+	  tests/unit tests/integration || failed=1; \
+	$(BIN)/pytest --ignore tests/unit --ignore tests/integration || failed=1; \
+	exit $$failed
 
 fuzz: $(VENV)/.dev ## Fuzz REST, gRPC and the decoders for MIEN_FUZZ_SECONDS (300) each.
 	MIEN_FUZZ_SECONDS=$${MIEN_FUZZ_SECONDS:-300} $(BIN)/pytest -s tests/fuzz
