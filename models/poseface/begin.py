@@ -37,7 +37,7 @@ def fit_dense(
     Without it the first steps would be spent on turning one feature space into another, at rates
     that suit neither the dense layer nor what lies before it. Regression gives up what the teacher
     does not explain, and some of that told people apart; the layer's own output, turned as a whole
-    into the teacher's space, keeps all of it. A mean of the two does better than either.
+    into the teacher's space, keeps all of it. A mean of the two is above both over all pairs.
 
     Args:
         trunk: its first `targets.shape[1]` output channels are changed; the others stay.

@@ -91,7 +91,7 @@ class TrainOptions(PeopleOptions):
     validate_steps: int = Field(500, ge=1, description="between validations")
 
     @model_validator(mode="after")
-    def _margins(self) -> TrainOptions:
+    def _agree(self) -> TrainOptions:
         if self.base_margin + self.margin_gain > MAX_MARGIN:
             raise ValueError(f"base_margin + margin_gain must not exceed {MAX_MARGIN} rad")
         if self.blends and self.keep_to != "seen":
